@@ -1,0 +1,49 @@
+# The commands of the project. `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup study ui ui-stop check format test test-fast clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## install everything into .venv; nothing happens when it is up to date
+
+# The project's own files are on the path already (commands run from here), so only its dependencies matter.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (a few minutes the first time)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+study: setup  ## run the whole study (dvc repro), watched by Prefect, and print its table
+	@$(BIN)/python -m flows.study
+
+ui: setup  ## start the Prefect and the MLflow server in the background and print their addresses
+	@$(BIN)/python -m flows.servers start
+
+ui-stop: setup  ## stop the two servers
+	@$(BIN)/python -m flows.servers stop
+
+check: setup  ## style, types and import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## let ruff mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: setup  ## all tests
+	$(BIN)/python -m pytest
+
+test-fast: setup  ## the tests that take under a minute together
+	$(BIN)/python -m pytest -m "not slow"
+
+clean:  ## remove all that the study made (not .venv, not the DVC cache)
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m flows.servers stop; fi
+	rm -rf data/raw data/prepared data/models data/heatmaps data/scores data/report .resume .prefect .servers mlflow.db* mlartifacts

@@ -1,0 +1,177 @@
+"""params.yaml as frozen, typed sections. A typo, a wrong type or a value out of range is refused by its full key.
+
+Only flows load the file; a function gets its own section or plain values.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import StudyError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StudyParams(Section):
+    datasets: tuple[str, ...] = Field(min_length=1)
+    models: tuple[str, ...] = Field(min_length=1)
+    seed: Annotated[int, Field(ge=0)]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")]
+    threads: Count
+
+
+class DatasetParams(Section):
+    source: Annotated[str, Field(min_length=1)]
+    duplicate_distance: Annotated[int, Field(ge=0, le=64)]
+
+
+class PhantomSection(Section):
+    """What the two phantom sets share."""
+
+    images_per_class: Annotated[int, Field(ge=3)]
+    width_px: Annotated[int, Field(ge=32, le=2048)]
+    near_copy_fraction: Fraction
+    label_conflicts: Annotated[int, Field(ge=0)]
+    confuse: Fraction
+    shortcut_fraction: Fraction
+
+
+class CellPhantomParams(PhantomSection):
+    second_batch_fraction: Fraction
+
+
+class UltrasoundPhantomParams(PhantomSection):
+    overlay_scale: Annotated[float, Field(ge=0, le=2)]
+
+
+class PhantomParams(Section):
+    seed: Annotated[int, Field(ge=0)]
+    pbc: CellPhantomParams
+    busi: UltrasoundPhantomParams
+
+
+class PreprocessParams(Section):
+    image_size_px: Annotated[int, Field(ge=16, le=1024)]
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)]
+    test_fraction: Annotated[float, Field(gt=0, lt=0.5)]
+    max_unreadable_fraction: Fraction
+
+
+class ModelParams(Section):
+    arch: Annotated[str, Field(min_length=1)]
+    arch_options: dict[str, int | float | str | bool | tuple[int, ...]]
+    weights: Annotated[str, Field(min_length=1)]
+    learning_rate: Positive
+
+
+class AugmentationParams(Section):
+    flip: bool
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    brightness: Annotated[float, Field(ge=0, lt=1)]
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+
+
+class FinetuneParams(Section):
+    epochs: Count
+    warmup_epochs: Annotated[int, Field(ge=0)]
+    batch_size: Count
+    weight_decay: NotNegative
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_balance: Literal["loss", "sampling", "none"]
+    gradient_clip: Positive
+    patience: Count
+    precision: Literal["auto", "fp32", "bf16"]
+    workers: Annotated[int, Field(ge=0)]
+    augmentation: AugmentationParams
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> "FinetuneParams":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be less than epochs ({self.epochs})")
+        return self
+
+
+class ExplainParams(Section):
+    methods: tuple[str, ...] = Field(min_length=1)
+    max_images: Count | None
+    overlays: Annotated[int, Field(ge=0)]
+    batch_size: Count
+    rollout_mode: Literal["corrected", "compat_vit_explain"]
+    discard_ratio: Annotated[float, Field(ge=0, lt=1)]
+
+
+class ScoreParams(Section):
+    steps: Annotated[int, Field(ge=2)]
+    insertion_substrate: str
+    deletion_substrate: str
+    batch_size: Count
+    precision: Literal["fp32", "bf16"]
+    bootstrap_resamples: Annotated[int, Field(ge=100)]
+
+
+class ReportParams(Section):
+    gallery_images: Count
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    study: StudyParams
+    datasets: dict[str, DatasetParams]
+    phantom: PhantomParams
+    preprocess: PreprocessParams
+    models: dict[str, ModelParams]
+    finetune: FinetuneParams
+    explain: ExplainParams
+    score: ScoreParams
+    report: ReportParams
+
+    @model_validator(mode="after")
+    def _study_names_known_keys(self) -> "Params":
+        _refuse_unknown("study.datasets", self.study.datasets, self.datasets)
+        _refuse_unknown("study.models", self.study.models, self.models)
+        return self
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """The whole file, checked.
+
+    Raises:
+        StudyError: the file is absent, is not YAML, or holds a key or value that is not allowed; every fault is named.
+    """
+    try:
+        return Params.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; run from the project's folder") from None
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path}: not valid YAML: {error}") from None
+    except ValidationError as error:
+        faults = "; ".join(_describe(fault) for fault in error.errors())
+        raise StudyError(f"{path}: {faults}") from None
+
+
+def _refuse_unknown(key: str, names: tuple[str, ...], known: dict[str, object] | dict) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{key}: unknown {', '.join(unknown)}; choose from {', '.join(known)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{key}: a name stands twice")
+
+
+def _describe(fault: dict) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    if fault["type"] in ("value_error", "missing"):
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message} (got {fault['input']!r})"

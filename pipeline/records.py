@@ -1,0 +1,146 @@
+"""What crosses a stage border beside the arrays: small typed records, each with the version of its schema.
+
+A record is written whole or not at all, holds no time of day, no path of this machine and no run id, so equal inputs
+give equal bytes.
+"""
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import StudyError
+from pipeline.files import write_text
+
+TargetRule = Literal["predicted", "true"]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    file_name: ClassVar[str]
+    schema_version: Literal[1] = 1
+
+    def write(self, folder: Path) -> None:
+        write_text(folder / self.file_name, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The record in `folder`.
+
+        Raises:
+            StudyError: it is absent or of another schema.
+        """
+        path = folder / cls.file_name
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise StudyError(f"{path}: no such file; run `dvc repro` to make it") from None
+        except ValidationError as error:
+            raise StudyError(f"{path}: not a valid {cls.__name__} ({error.error_count()} faults); run `dvc repro -f`") from None
+
+
+class Dropped(BaseModel):
+    """A file that did not enter the prepared set, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    file: str
+    reason: str
+
+
+class Audit(Record):
+    """audit.json of a prepared set: what it holds, what was found in it, what was left out."""
+
+    file_name: ClassVar[str] = "audit.json"
+    dataset: str
+    classes: tuple[str, ...]
+    image_size_px: int
+    data_sha256: str  # of index.csv, images.npy and masks.npy
+    images: int
+    images_per_class: dict[str, int]
+    images_per_split: dict[str, dict[str, int]]  # split -> class -> count
+    masks: int
+    exact_duplicates: int
+    duplicate_groups: tuple[tuple[str, ...], ...]  # files of each group of near-duplicates, two or more
+    label_conflicts: tuple[tuple[str, ...], ...]
+    dropped: tuple[Dropped, ...]
+    flagged: tuple[Dropped, ...]  # kept, but worth a look: empty or huge masks, stray files
+
+
+class Receipt(Record):
+    """receipt.json beside a checkpoint: all that decides what the model is."""
+
+    file_name: ClassVar[str] = "receipt.json"
+    dataset: str
+    model: str
+    arch: str
+    arch_options: dict[str, int | float | str | bool | tuple[int, ...]]
+    weights: str
+    classes: tuple[str, ...]
+    image_size_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    parameters: int
+    seed: int
+    epochs_run: int
+    best_epoch: int
+    best_validation_macro_f1: float
+    augmentation: dict  # albumentations' own serialised form
+    precision: str
+    checkpoint_sha256: str
+    data_sha256: str
+    packages: dict[str, str]
+
+
+class Classification(Record):
+    """classification.json: test metrics of a checkpoint; keys as everywhere, `test/accuracy` being test.accuracy."""
+
+    file_name: ClassVar[str] = "classification.json"
+    checkpoint_sha256: str
+    data_sha256: str
+    images: int
+    test: dict[str, float]  # accuracy, balanced_accuracy, macro_f1, macro_auroc
+    recall: dict[str, float]  # per class
+    confusion: tuple[tuple[int, ...], ...]  # rows: true class, columns: predicted class
+
+
+class Explanation(Record):
+    """explanation.json beside attributions.npz."""
+
+    file_name: ClassVar[str] = "explanation.json"
+    dataset: str
+    model: str
+    checkpoint_sha256: str
+    data_sha256: str
+    attributions_sha256: str
+    methods: tuple[str, ...]
+    baselines: tuple[str, ...]
+    grids: dict[str, tuple[int, int]]  # method or baseline -> rows, columns of its native grid
+    cam_layer: str
+    rollout_mode: str
+    discard_ratio: float
+    images: int
+    misclassified: int
+    seed: int
+    packages: dict[str, str]
+
+
+class Summary(Record):
+    """summary.json of a cell's scores: settings, then metrics as `<method>: {<metric>: value}`."""
+
+    file_name: ClassVar[str] = "summary.json"
+    dataset: str
+    model: str
+    checkpoint_sha256: str
+    data_sha256: str
+    attributions_sha256: str
+    steps: int
+    tie_rule: str
+    precision: str
+    insertion_substrate: str
+    deletion_substrate: str
+    images: int
+    misclassified: int
+    probability_full: float  # mean probability of the predicted class on the untouched images
+    probability_substrate: dict[str, float]  # the same on each substrate
+    metrics: dict[str, dict[str, float]]  # predicted-class maps of all images
+    metrics_misclassified: dict[str, dict[str, float]]  # `<method>/<target rule>` on the misclassified images
