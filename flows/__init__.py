@@ -1,1 +1,1 @@
-"""Orchestration: one file per stage of dvc.yaml. Order, names, retries and progress live here; the work is in pipeline/."""
+"""Orchestration: one file per stage of dvc.yaml. Order, names and retries live here; the work is in pipeline/."""

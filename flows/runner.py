@@ -36,12 +36,13 @@ PREFECT_SETTINGS = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,pipeline",
     "PREFECT_TASKS_DEFAULT_NO_CACHE": "true",  # DVC is the only cache
     "PREFECT_CLIENT_MAX_RETRIES": "2",  # a lost server is noticed in seconds, not in minutes
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
 }
 
 
 class Monitor:
-    """Whether this process reports to a Prefect server. Found out once, at the first step; given up at the first loss."""
+    """Whether this process reports to a Prefect server: found out at the first step, given up at the first loss."""
 
     def __init__(self) -> None:
         self._on: bool | None = None
@@ -52,9 +53,11 @@ class Monitor:
         return self._on
 
     def give_up(self, error: BaseException) -> None:
-        if self._on:
-            log.warning("Prefect server lost (%s: %s); going on without it", type(error).__name__, _first_line(error))
+        if not self._on:
+            return
         self._on = False
+        _stop_sending_logs()
+        log.warning("Prefect server lost (%s: %s); going on without it", type(error).__name__, _first_line(error))
 
     def _connect(self) -> bool:
         url = os.environ.get("PREFECT_API_URL") or address_of("prefect")
@@ -67,6 +70,8 @@ class Monitor:
         os.environ["PREFECT_API_URL"] = url
         for name, value in PREFECT_SETTINGS.items():
             os.environ.setdefault(name, value)
+        for noisy in ("prefect._internal.concurrency", "prefect.events.clients"):
+            logging.getLogger(noisy).addFilter(lambda record: False)  # they print each event a lost server missed
         return True
 
 
@@ -132,7 +137,10 @@ def stage(run_name: str) -> Callable[[Callable[..., Any]], Flow]:
 
 
 def _run_once(
-    function: Callable[..., Any], watched: Callable[[Callable[..., None]], Callable[..., None]], args: tuple, kwargs: dict
+    function: Callable[..., Any],
+    watched: Callable[[Callable[..., None]], Callable[..., None]],
+    args: tuple,
+    kwargs: dict,
 ) -> Any:
     """The function's own result or exception, seen by Prefect where possible; never run twice."""
     if not monitor.on():
@@ -185,7 +193,7 @@ def show_picture(key: str, path: Path, title: str) -> None:
 
 
 def main(flow: Flow) -> None:
-    """Command line of a stage: one required option per argument of its function. Exits 2 with one line on a StudyError."""
+    """Command line of a stage: one required option per argument of its function."""
     parser = argparse.ArgumentParser(prog=f"python -m flows.{flow.name}", description=inspect.getdoc(flow.function))
     for name in inspect.signature(flow.function).parameters:
         parser.add_argument(f"--{name}", required=True)
@@ -194,7 +202,9 @@ def main(flow: Flow) -> None:
 
 def run_main(command: Callable[[], Any]) -> None:
     """Runs a command for the shell: log lines to stderr, a user's problem as one line instead of a traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    console = logging.StreamHandler(sys.stderr)
+    console.addFilter(_worth_a_line)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
     for noisy in ("alembic", "httpx", "httpcore", "mlflow", "matplotlib", "timm"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
@@ -205,6 +215,19 @@ def run_main(command: Callable[[], Any]) -> None:
         if error.errno != errno.ENOSPC:
             raise
         _stop(f"{error.filename or 'disk'}: no space left; free some and run again, nothing half-written stays")
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """Prefect's own lines stay in its UI, but for the address of the run; errors are reported once, by this module."""
+    return not record.name.startswith("prefect") or record.getMessage().startswith("View at")
+
+
+def _stop_sending_logs() -> None:
+    """Takes Prefect's handlers off all loggers, so that a lost server is not asked to take every further line."""
+    for logger in [logging.getLogger(name) for name in logging.root.manager.loggerDict]:
+        for handler in list(logger.handlers):
+            if type(handler).__module__.startswith("prefect"):
+                logger.removeHandler(handler)
 
 
 def _stop(message: str) -> NoReturn:
@@ -221,7 +244,7 @@ def _artifact(make: Callable[[Any], None]) -> None:
 
         make(artifacts)
     except Exception as error:
-        log.warning("no artifact in Prefect: %s", _first_line(error))
+        monitor.give_up(error)
 
 
 def _move_bar(artifacts: Any, state: dict[str, Any], what: str, percent: float) -> None:

@@ -36,7 +36,9 @@ class Record(BaseModel):
         except FileNotFoundError:
             raise StudyError(f"{path}: no such file; run `dvc repro` to make it") from None
         except ValidationError as error:
-            raise StudyError(f"{path}: not a valid {cls.__name__} ({error.error_count()} faults); run `dvc repro -f`") from None
+            raise StudyError(
+                f"{path}: not a valid {cls.__name__} ({error.error_count()} faults); run `dvc repro -f`"
+            ) from None
 
 
 class Dropped(BaseModel):

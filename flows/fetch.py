@@ -1,0 +1,27 @@
+"""Stage `fetch`: one dataset's archive, from where `datasets.<d>.source` says, to data/raw/<dataset>."""
+
+from flows.layout import raw_dir
+from flows.runner import Step, main, progress_of, stage
+from pipeline.data.source import fetch_source
+from pipeline.params import load_params
+
+fetch_step = Step(fetch_source, retries=2)
+
+
+@stage("fetch {dataset}")
+def fetch(dataset: str) -> None:
+    """Bring one dataset's archive to data/raw."""
+    params = load_params()
+    fetch_step(
+        dataset,
+        params.datasets[dataset],
+        params.phantom,
+        params.phantom.seed,
+        raw_dir(dataset),
+        processes=params.study.threads,
+        progress=progress_of(f"fetch {dataset}"),
+    )
+
+
+if __name__ == "__main__":
+    main(fetch)

@@ -1,0 +1,123 @@
+"""Pre-trained weights, from a file or the Hugging Face hub; one function loads them, without pickle.
+
+`weights` is one string:
+    none                        from scratch
+    weights/vit.safetensors     a file (.safetensors, .pth, .bin or the original .npz); anything with a path separator
+                                or one of these suffixes
+    augreg2_in21k_ft_in1k       a timm tag of the architecture, fetched from the hub or found in its local cache
+"""
+
+import logging
+import os
+import pickle
+from importlib import import_module
+from pathlib import Path
+from zipfile import BadZipFile
+
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.models import PretrainedCfg
+from torch import Tensor, nn
+
+from pipeline.errors import StudyError
+from pipeline.models.hub import hub_file
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".safetensors", ".pth", ".bin", ".npz")
+HEAD = ("head", "head_dist", "fc_norm", "pre_logits")  # first part of the names of what a new task replaces
+DAMAGE = (SafetensorError, pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, KeyError, ValueError, OSError)
+
+
+def is_path(weights: str) -> bool:
+    return "/" in weights or os.sep in weights or weights.endswith(SUFFIXES)
+
+
+def is_tag(weights: str) -> bool:
+    return weights != "none" and not is_path(weights)
+
+
+def pretrained_cfg(arch: str, weights: str) -> PretrainedCfg:
+    """timm's record of the architecture under this tag: normalisation, hub address.
+
+    Raises:
+        StudyError: no such tag; the known ones are listed.
+    """
+    name, _, own_tag = arch.partition(".")
+    tag = weights if is_tag(weights) else own_tag
+    known = {full.partition(".")[2]: cfg for full, cfg in timm.models.get_arch_pretrained_cfgs(name).items()}
+    if not tag:
+        return timm.models.get_pretrained_cfg(name) or PretrainedCfg()
+    if tag not in known:
+        key = "weights" if is_tag(weights) else "arch"
+        listed = ", ".join(sorted(filter(None, known))) or "no tags"
+        raise StudyError(f"{key}: {name} has no tag {tag}; it has {listed}; or give the path of a file")
+    return known[tag]
+
+
+def load_weights(backbone: nn.Module, arch: str, weights: str) -> None:
+    """Fill the backbone; the head keeps the values it has.
+
+    Raises:
+        StudyError: the weights are absent, damaged or of another model; the tensor that does not fit is named.
+    """
+    if weights == "none":
+        return
+    path = Path(weights) if is_path(weights) else hub_file(pretrained_cfg(arch, weights).hf_hub_id, arch)
+    if not path.is_file():
+        raise StudyError(f"weights: {path}: no such file; give the path of a checkpoint, a hub tag or none")
+    if path.suffix == ".npz":
+        _load_npz(backbone, path)
+    else:
+        _load_state(backbone, _read_state(path), path)
+    logger.info("weights of %s read from %s", arch, path.name)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        state = timm.models.load_state_dict(str(path), weights_only=True)
+    except DAMAGE as error:
+        raise StudyError(f"weights: {path}: damaged, or no plain weights: {_one_line(error)}") from None
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise StudyError(f"weights: {path}: holds no plain table of tensors; export the model's state_dict")
+    return state
+
+
+def _load_state(backbone: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """timm's own filter renames tensors of the original releases and resamples position embeddings and patches."""
+    try:
+        state = import_module(type(backbone).__module__).checkpoint_filter_fn(state, backbone)
+    except DAMAGE as error:
+        raise StudyError(f"weights: {path}: of another model: {_one_line(error)}") from None
+    own = backbone.state_dict()
+    body = {name: tensor for name, tensor in state.items() if name.split(".")[0] not in HEAD}
+    _check_fit(own, body, path)
+    backbone.load_state_dict({**own, **body})
+
+
+def _check_fit(own: dict[str, Tensor], given: dict[str, Tensor], path: Path) -> None:
+    for name, tensor in own.items():
+        if name.split(".")[0] in HEAD:
+            continue
+        if name not in given:
+            raise StudyError(f"weights: {path}: of another model: {name} is missing")
+        if given[name].shape != tensor.shape:
+            found, wanted = tuple(given[name].shape), tuple(tensor.shape)
+            raise StudyError(f"weights: {path}: of another model: {name} is {found}, not {wanted}")
+        if not torch.isfinite(given[name]).all():
+            raise StudyError(f"weights: {path}: damaged: {name} is not finite")
+    if surplus := sorted(set(given) - set(own)):
+        raise StudyError(f"weights: {path}: of another model: this one has no {surplus[0]}")
+
+
+def _load_npz(backbone: nn.Module, path: Path) -> None:
+    """The original augreg release (JAX names); timm resamples the position embeddings."""
+    try:
+        backbone.load_pretrained(str(path))  # type: ignore[operator]
+    except (AttributeError, *DAMAGE) as error:
+        raise StudyError(f"weights: {path}: damaged or of another model: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

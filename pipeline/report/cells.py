@@ -1,0 +1,148 @@
+"""The files of one cell (dataset, model) as they were left by fine-tuning, explaining and scoring, read and checked."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int64
+
+from pipeline.errors import StudyError
+from pipeline.files import sha256_of
+from pipeline.records import Classification, Explanation, Receipt, Summary
+
+TITLES = {
+    "gradcam": "Grad-CAM",
+    "gradient_rollout": "Gradient Attention Rollout",
+    "random": "random map",
+    "centre": "centre",
+    "edge": "edges",
+}
+
+# stage -> folder of data/ it fills for a cell, and the files the report reads there
+NEEDED = {
+    "finetune": ("models", ("receipt.json", "history.csv", "predictions.csv", "classification.json")),
+    "explain": ("heatmaps", ("explanation.json", "attributions.npz")),
+    "score": ("scores", ("summary.json", "scores.csv", "localisation.csv", "curves_mean.csv")),
+}
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """What attributions.npz holds; a rule is `predicted` or `true`, a key of `attributions` is `<name>/<rule>`."""
+
+    rows: dict[str, Int64[np.ndarray, " n"]]
+    targets: dict[str, Int64[np.ndarray, " n"]]
+    probabilities: Float[np.ndarray, "n classes"]  # of the rows explained for their predicted class
+    attributions: dict[str, Float[np.ndarray, "n h w"]]
+
+    def position(self, rule: str, row: int) -> int | None:
+        """Where an image stands in the arrays of a rule; None if it was not explained so."""
+        found = np.flatnonzero(self.rows[rule] == row)
+        return int(found[0]) if len(found) else None
+
+    def predicted_class(self, row: int) -> int:
+        return int(self.targets["predicted"][self.rows["predicted"] == row][0])
+
+    def probability(self, row: int, target: int) -> float:
+        return float(self.probabilities[self.rows["predicted"] == row, target][0])
+
+
+@dataclass(frozen=True)
+class Cell:
+    dataset: str
+    model: str
+    receipt: Receipt
+    classification: Classification
+    explanation: Explanation
+    summary: Summary
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    scores: pd.DataFrame
+    localisation: pd.DataFrame
+    mean_curves: pd.DataFrame
+    heatmaps: Heatmaps
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Named ones first, then the random maps on other methods' grids."""
+        return self.explanation.baselines
+
+
+def load_cells(data_dir: Path, datasets: Iterable[str], models: Iterable[str]) -> list[Cell]:
+    """Every cell named, dataset by dataset.
+
+    Raises:
+        StudyError: a file is absent, or the files of a cell speak of different checkpoints.
+    """
+    models = tuple(models)
+    return [load_cell(data_dir, dataset, model) for dataset in datasets for model in models]
+
+
+def load_cell(data_dir: Path, dataset: str, model: str) -> Cell:
+    """One cell; see `load_cells`."""
+    folders = {stage: data_dir / folder / dataset / model for stage, (folder, _) in NEEDED.items()}
+    _refuse_absent(folders, f"{dataset}-{model}")
+    trained, explained, scored = folders["finetune"], folders["explain"], folders["score"]
+    cell = Cell(
+        dataset=dataset,
+        model=model,
+        receipt=Receipt.read(trained),
+        classification=Classification.read(trained),
+        explanation=Explanation.read(explained),
+        summary=Summary.read(scored),
+        history=pd.read_csv(trained / "history.csv"),
+        predictions=pd.read_csv(trained / "predictions.csv"),
+        scores=pd.read_csv(scored / "scores.csv"),
+        localisation=pd.read_csv(scored / "localisation.csv"),
+        mean_curves=pd.read_csv(scored / "curves_mean.csv"),
+        heatmaps=load_heatmaps(explained),
+    )
+    _refuse_mixture(cell, sha256_of(explained / "attributions.npz"))
+    return cell
+
+
+def load_heatmaps(heatmap_dir: Path) -> Heatmaps:
+    """The arrays of attributions.npz."""
+    with np.load(heatmap_dir / "attributions.npz") as held:
+        arrays = {name: held[name] for name in held.files}
+    return Heatmaps(
+        rows={rule: arrays[f"rows_{rule}"] for rule in ("predicted", "true")},
+        targets={rule: arrays[f"targets_{rule}"] for rule in ("predicted", "true")},
+        probabilities=arrays["probabilities"],
+        attributions={name: array for name, array in arrays.items() if "/" in name},
+    )
+
+
+def title_of(name: str) -> str:
+    """A method or baseline as it is written for people; `random_8x8` becomes `random map 8x8`."""
+    stem, _, grid = name.partition("_")
+    if stem == "random" and grid:
+        return f"{TITLES['random']} {grid}"
+    return TITLES.get(name, name.replace("_", " "))
+
+
+def random_twin(method: str, explanation: Explanation) -> str:
+    """The name of the random map on the same grid as a method's: what its gain is measured against."""
+    rows, columns = explanation.grids[method]
+    return "random" if explanation.grids["random"] == (rows, columns) else f"random_{rows}x{columns}"
+
+
+def _refuse_absent(folders: dict[str, Path], cell: str) -> None:
+    for stage, folder in folders.items():
+        for name in NEEDED[stage][1]:
+            if not (folder / name).is_file():
+                raise StudyError(f"{folder / name}: no such file; run `dvc repro {stage}@{cell}`")
+
+
+def _refuse_mixture(cell: Cell, attributions_sha256: str) -> None:
+    checkpoints = {
+        record.checkpoint_sha256 for record in (cell.receipt, cell.classification, cell.explanation, cell.summary)
+    }
+    attributions = {attributions_sha256, cell.explanation.attributions_sha256, cell.summary.attributions_sha256}
+    if len(checkpoints) > 1 or len(attributions) > 1:
+        raise StudyError(
+            f"{cell.dataset}/{cell.model}: its files speak of different checkpoints or heatmaps; "
+            f"run `dvc repro score@{cell.dataset}-{cell.model}`"
+        )
