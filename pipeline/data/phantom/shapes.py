@@ -4,6 +4,7 @@ Everything is measured in reference pixels, those of the real images' width, so 
 A distance is negative inside a shape. No random draw in this file depends on the drawn width.
 """
 
+import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,10 @@ from scipy.special import expit
 Field = Float[np.ndarray, "h w"]
 Colours = Float[np.ndarray, "h w 3"]
 Colour = Float[np.ndarray, " 3"]
+Labels = UInt8[np.ndarray, "h w"]
+
+TAG = 128  # bit of a planted tag in every label map
+TAG_SIDE_FRACTION = 0.1  # of the width: 36 px on the real cell images
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Picture:
     """A synthetic image and what every pixel of it shows."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    labels: UInt8[np.ndarray, "h w"]  # one bit per kind of thing, so that things may lie over one another
+    labels: Labels  # one bit per kind of thing, so that things may lie over one another
     variant: str  # the sub-label that the archive writes into file names; empty where it has none
 
 
@@ -117,10 +122,10 @@ def disc_coverage(
     if len(radii) == 0:
         return covered
     offsets = np.arange(-1, 2 + int(2 * (radii.max() + canvas.pixel) / canvas.pixel))
-    columns = np.floor((centres[:, :1] - radii.max()) / canvas.pixel).astype(int) + offsets
-    rows = np.floor((centres[:, 1:] - radii.max()) / canvas.pixel).astype(int) + offsets
-    x = (columns + 0.5) * canvas.pixel - centres[:, :1]
-    y = (rows + 0.5) * canvas.pixel - centres[:, 1:]
+    columns = np.floor((centres[:, :1] - radii.max() - canvas.x[0]) / canvas.pixel).astype(int) + offsets
+    rows = np.floor((centres[:, 1:] - radii.max() - canvas.y[0]) / canvas.pixel).astype(int) + offsets
+    x = canvas.x[0] + columns * canvas.pixel - centres[:, :1]
+    y = canvas.y[0] + rows * canvas.pixel - centres[:, 1:]
     distance = np.hypot(y[:, :, None], x[:, None, :]) - radii[:, None, None]
     shares = strengths[:, None, None] * np.clip(0.5 - distance / canvas.pixel, 0, 1)
     shares *= np.minimum(1, np.pi * (radii / canvas.pixel) ** 2)[:, None, None]  # discs smaller than a pixel
@@ -146,6 +151,16 @@ def smooth_line(rng: np.random.Generator, positions: Float[np.ndarray, " w"], sc
 def blend(image: Colours, colour: Colour | Colours, share: Field) -> Colours:
     """`colour` laid over the image where `share` says."""
     return image + share[..., None] * (colour - image)
+
+
+def stamp_tag(
+    canvas: Canvas, image: Colours, labels: Labels, hue: float
+) -> tuple[Colours, Labels]:
+    """The planted shortcut: a square of one hue (0..1) in the top left corner, and its bit in the label map."""
+    side = TAG_SIDE_FRACTION * canvas.pixel * canvas.shape[1]
+    inside = (np.abs(canvas.y - side)[:, None] < side / 2) & (np.abs(canvas.x - side)[None, :] < side / 2)
+    colour = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.75, 0.9))
+    return np.where(inside[..., None], colour, image), labels | (TAG * inside).astype(np.uint8)
 
 
 def to_bytes(image: Colours) -> UInt8[np.ndarray, "h w 3"]:

@@ -1,0 +1,95 @@
+"""A tiny study in a folder of its own: this checkout's code with small parameters, run the way a user runs it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CODE = ["flows", "pipeline", "dvc.yaml", ".dvcignore", ".gitignore", "params.yaml"]
+
+# Two transformers, one dataset, a few images: small enough for seconds, large enough for every stage to have work.
+TINY = {
+    "study": {"datasets": ["busi"], "models": ["deit", "swin"], "threads": 1},
+    "phantom": {"busi": {"images_per_class": 20, "width_px": 64}},
+    "preprocess": {"image_size_px": 32},
+    "models": {
+        "deit": {"arch_options": {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}},
+        "swin": {
+            "arch_options": {
+                "patch_size": 4, "window_size": 4, "embed_dim": 24, "depths": [2, 2], "num_heads": [3, 6],
+            },
+        },
+    },
+    "finetune": {"epochs": 2, "warmup_epochs": 1, "batch_size": 8},
+    "explain": {"max_images": 9, "overlays": 4},
+    "score": {"steps": 4, "batch_size": 64, "bootstrap_resamples": 100},
+    "report": {"gallery_images": 2},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Study:
+    folder: Path
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs a Python module with arguments in the study's folder: run("dvc", "repro")."""
+        result = subprocess.run(
+            [sys.executable, "-m", *command], cwd=self.folder, env=_environment(), capture_output=True, text=True
+        )
+        if check and result.returncode:
+            raise AssertionError(f"{command} ended with {result.returncode}\n{result.stdout}\n{result.stderr}")
+        return result
+
+    def edit(self, change: Callable[[dict], None]) -> None:
+        path = self.folder / "params.yaml"
+        tree = yaml.safe_load(path.read_text())
+        change(tree)
+        path.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+    def stale(self) -> set[str]:
+        """Names of the stages that `dvc repro` would run, without those that only follow."""
+        return set(json.loads(self.run("dvc", "status", "--json").stdout))
+
+    def would_run(self) -> set[str]:
+        """Names of all stages that `dvc repro` would run, followers included."""
+        dry = self.run("dvc", "repro", "--dry").stdout
+        return {line.split("'")[1] for line in dry.splitlines() if line.startswith("Running stage")}
+
+
+def make_study(folder: Path, params: dict = TINY) -> Study:
+    """A git and DVC project at `folder` with this checkout's code and `params` merged into params.yaml."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in CODE:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    study = Study(folder)
+    study.edit(lambda tree: _merge(tree, params))
+    for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", *_AUTHOR, "commit", "-qm", "study"]):
+        subprocess.run(command, cwd=folder, check=True)
+    study.run("dvc", "init", "-q")
+    return study
+
+
+_AUTHOR = ["-c", "user.name=tests", "-c", "user.email=tests@localhost"]
+
+
+def _merge(tree: dict, changes: dict) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and key != "arch_options":
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _environment() -> dict[str, str]:
+    """The tests' environment without addresses of servers that are not the study's own."""
+    mute = ("PREFECT_", "MLFLOW_TRACKING")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(mute)}
+    return kept | {"OMP_NUM_THREADS": "1", "DVC_SITE_CACHE_DIR": os.environ.get("DVC_SITE_CACHE_DIR", "/tmp/dvc-site")}

@@ -1,0 +1,135 @@
+"""The study end to end: `flows.study` on tiny phantoms, then everything a user may do with what it leaves."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from tests.study import Study, make_study
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    """The tiny study, run once with a Prefect server of its own and a local MLflow store."""
+    study = make_study(tmp_path_factory.mktemp("checkout"))
+    (study.folder / "console.txt").write_text(study.run("flows.study").stdout)
+    return study
+
+
+@pytest.fixture
+def mlflow_client(study):
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=f"sqlite:///{study.folder}/mlflow.db")
+
+
+def test_it_ends_with_a_table_and_where_to_look(study):
+    console = (study.folder / "console.txt").read_text()
+    assert "busi" in console
+    assert "gradient_rollout" in console
+    assert "data/report/index.html" in console
+
+
+def test_every_cell_has_a_model_heatmaps_and_scores(study):
+    for model in ("deit", "swin"):
+        scores = pd.read_csv(study.folder / f"data/scores/busi/{model}/scores.csv")
+        assert {"gradcam", "gradient_rollout", "random", "centre", "edge"} <= set(scores.method)
+        assert scores.auc.between(0, 1).all()
+        assert list((study.folder / f"data/heatmaps/busi/{model}/overlays").glob("*.png"))
+        assert (study.folder / f"data/models/busi/{model}/model.safetensors").stat().st_size > 1000
+
+
+def test_each_version_carries_its_scores(study, mlflow_client):
+    versions = mlflow_client.search_model_versions("name='busi-classifier'")
+    assert sorted(version.tags["model"] for version in versions) == ["deit", "swin"]
+    for version in versions:
+        summary = json.loads((study.folder / f"data/scores/busi/{version.tags['model']}/summary.json").read_text())
+        expected = summary["metrics"]["gradcam"]["insertion_auc"]
+        assert float(version.tags["gradcam/insertion_auc"]) == pytest.approx(expected, abs=1e-4)
+        logged = mlflow_client.get_logged_model(version.source.split("/")[-1])
+        assert {metric.key: metric.value for metric in logged.metrics}["gradcam/insertion_auc"] == pytest.approx(expected)
+
+
+def test_prefect_kept_the_history_of_each_stage(study):
+    import sqlite3
+
+    with sqlite3.connect(study.folder / ".prefect/prefect.db") as history:
+        runs = dict(history.execute("select name, state_name from flow_run").fetchall())
+    assert runs["finetune busi-deit"] == runs["score busi-swin"] == runs["publish"] == "Completed"
+
+
+def test_metrics_and_plots_are_shown_by_dvc(study):
+    metrics = study.run("dvc", "metrics", "show", "--json").stdout
+    assert "insertion_auc" in metrics
+    assert "balanced_accuracy" in metrics
+    study.run("dvc", "plots", "show")
+    assert (study.folder / "dvc_plots/index.html").exists()
+
+
+def test_a_second_repro_runs_publish_only_and_writes_nothing_twice(study, mlflow_client):
+    assert study.would_run() == {"publish"}
+    before = _store(mlflow_client)
+    study.run("dvc", "repro")
+    assert _store(mlflow_client) == before
+
+
+def test_a_learning_rate_concerns_its_models_cells_only(study):
+    with _restored(study):
+        study.edit(lambda tree: tree["models"]["deit"].update(learning_rate=0.002))
+        cells = {name for name in study.would_run() if "@" in name}
+    assert cells == {"finetune@busi-deit", "explain@busi-deit", "score@busi-deit"}
+
+
+def test_the_number_of_steps_concerns_scoring_only(study):
+    with _restored(study):
+        study.edit(lambda tree: tree["score"].update(steps=5))
+        assert study.would_run() == {"score@busi-deit", "score@busi-swin", "report", "publish"}
+
+
+def test_the_data_travel_through_a_remote(study, tmp_path):
+    study.run("dvc", "remote", "add", "--local", "shelf", str(tmp_path / "remote"))
+    study.run("dvc", "push", "-r", "shelf", "preprocess@busi")
+    prepared = study.folder / "data/prepared/busi"
+    content = (prepared / "images.npy").read_bytes()
+    shutil.rmtree(prepared)
+    shutil.rmtree(study.folder / ".dvc/cache")
+    study.run("dvc", "pull", "-r", "shelf", "preprocess@busi")
+    assert (prepared / "images.npy").read_bytes() == content
+
+
+def test_a_deleted_store_is_rebuilt_by_publish(study, mlflow_client):
+    before = _store(mlflow_client)
+    for path in study.folder.glob("mlflow.db*"):
+        path.unlink()
+    shutil.rmtree(study.folder / "mlartifacts")
+    study.run("flows.publish")
+    from mlflow import MlflowClient
+
+    assert _store(MlflowClient(tracking_uri=f"sqlite:///{study.folder}/mlflow.db")) == before
+
+
+def _store(client) -> dict:
+    """What the store holds, without ids and times."""
+    versions = client.search_model_versions()
+    experiments = client.search_experiments()
+    runs = client.search_runs([experiment.experiment_id for experiment in experiments])
+    return {
+        "versions": sorted((v.name, v.version, sorted(v.tags.items())) for v in versions),
+        "runs": sorted((run.info.run_name, sorted(run.data.metrics.items())) for run in runs),
+    }
+
+
+class _restored:
+    """Puts params.yaml back when the block ends."""
+
+    def __init__(self, study: Study) -> None:
+        self.path = study.folder / "params.yaml"
+
+    def __enter__(self) -> None:
+        self.text = self.path.read_text()
+
+    def __exit__(self, *error: object) -> None:
+        self.path.write_text(self.text)
