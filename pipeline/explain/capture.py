@@ -100,18 +100,19 @@ def _fp32_gradients(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _read_only(classifier: Classifier, family: Family) -> Iterator[dict[str, Tensor]]:
-    """What the named layers give as the model runs, in evaluation mode and with frozen parameters; then all is undone."""
+    """What the family's layers put out while the model runs, in evaluation mode and frozen; then all is undone."""
     backbone = classifier.backbone
-    attention = {name: backbone.get_submodule(name) for name in family.attention}
-    dropouts = {name: module.attn_drop for name, module in attention.items()}  # their input is the softmax
+    # Attention dropout is the identity in evaluation, and the one place where a hook sees the softmax.
+    watched = {name: backbone.get_submodule(f"{name}.attn_drop") for name in family.attention}
+    watched[family.cam_layer] = backbone.get_submodule(family.cam_layer)
     with ExitStack() as undo:
         for module in classifier.modules():
             undo.enter_context(_attribute(module, "training", False))
         for parameter in classifier.parameters():
             undo.enter_context(_attribute(parameter, "requires_grad", False))
-        for module in attention.values():
-            undo.enter_context(_attribute(module, "fused_attn", False))  # a fused kernel never shows its attention
-        yield undo.enter_context(_outputs({family.cam_layer: backbone.get_submodule(family.cam_layer), **dropouts}))
+        for name in family.attention:  # a fused kernel never shows its attention
+            undo.enter_context(_attribute(backbone.get_submodule(name), "fused_attn", False))
+        yield undo.enter_context(_outputs(watched))
 
 
 @contextmanager

@@ -148,12 +148,12 @@ def _vit_explain(captured: Captured, discard_ratio: float) -> Float[Tensor, "n h
 
 def _vit_explain_refusal(family: Family) -> str | None:
     rows, columns = family.patch_grid
-    if family.num_prefix_tokens == 1 and rows == columns and family.read_tokens == (0, 1):
+    if family.num_prefix_tokens == 1 and family.read_tokens == (0, 1) and rows == columns:
         return None
     return (
-        "vit-explain's script is written for a class token before a square grid and for its readout; "
-        f"this {family.title} has {family.num_prefix_tokens} prefix tokens before {rows}x{columns} patches; "
-        "choose rollout_mode corrected"
+        "vit-explain's script knows a single class token, which the head reads, before a square grid; here are "
+        f"{family.num_prefix_tokens} prefix tokens before {_text(family.patch_grid)} patches and the head reads tokens "
+        f"{family.read_tokens[0]} to {family.read_tokens[1] - 1}; choose rollout_mode corrected"
     )
 
 

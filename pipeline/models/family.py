@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from jaxtyping import Float
-from timm.layers import Attention
+from timm.layers import Attention, to_2tuple
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -99,18 +99,14 @@ def _distilled_vit(backbone: VisionTransformerDistilled) -> Family:
 def _swin(backbone: SwinTransformer) -> Family:
     if backbone.global_pool != "avg":
         raise _refusal(backbone, f"global_pool {backbone.global_pool!r} cannot be explained; choose avg")
-    blocks = {
-        f"layers.{stage}.blocks.{index}": block
-        for stage, layer in enumerate(backbone.layers)
-        for index, block in enumerate(layer.blocks)
-    }
+    blocks = {name: module for name, module in backbone.named_modules() if isinstance(module, SwinTransformerBlock)}
     windows = tuple(_swin_windows(block) for block in blocks.values())
-    last_rows, last_columns = windows[-1].grid
+    rows, columns = windows[-1].grid
     return Family(
         title="Swin",
-        patch_grid=backbone.patch_embed.grid_size,
+        patch_grid=windows[0].grid,
         num_prefix_tokens=0,
-        read_tokens=(0, last_rows * last_columns),
+        read_tokens=(0, rows * columns),
         cam_layer="norm",  # the head averages its output, so here Grad-CAM is the classic, parameter-free CAM
         cam_grid=windows[-1].grid,
         attention=tuple(f"{name}.attn" for name in blocks),
@@ -119,7 +115,7 @@ def _swin(backbone: SwinTransformer) -> Family:
 
 
 def _swin_windows(block: SwinTransformerBlock) -> Windows:
-    return Windows(tuple(block.input_resolution), tuple(block.window_size), tuple(block.shift_size))
+    return Windows(to_2tuple(block.input_resolution), to_2tuple(block.window_size), to_2tuple(block.shift_size))
 
 
 def _refusal(backbone: nn.Module, reason: str) -> StudyError:

@@ -1,0 +1,215 @@
+"""One cell's test images, explained: which images, for which classes, and the files that hold the maps."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline.data.prepared import Prepared, load_prepared, to_tensor
+from pipeline.device import resolve_device, set_threads
+from pipeline.errors import StudyError
+from pipeline.explain import METHODS, check_methods, explain_batch
+from pipeline.explain.baselines import baseline_maps
+from pipeline.explain.rollout import RolloutSettings
+from pipeline.files import sha256_of, whole_folder
+from pipeline.models.build import Classifier
+from pipeline.models.checkpoint import load_checkpoint
+from pipeline.models.family import family_of
+from pipeline.packages import package_versions
+from pipeline.params import ExplainParams, StudyParams
+from pipeline.records import Explanation, Receipt
+from pipeline.seeds import cell_seed
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "model.safetensors"
+ARRAYS = "attributions.npz"
+
+Maps = dict[str, Float32[np.ndarray, "n _ _"]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to explain: positions in the prepared set and the class each is explained for.
+
+    The first `images` entries are the images and their predicted classes; after them come the misclassified images
+    again, with their true classes.
+    """
+
+    rows: Int64[np.ndarray, " n"]
+    targets: Int64[np.ndarray, " n"]
+    images: int
+
+    @property
+    def misclassified(self) -> int:
+        return len(self.rows) - self.images
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """All that decides the maps of a row and a target."""
+
+    classifier: Classifier
+    prepared: Prepared
+    methods: tuple[str, ...]
+    settings: RolloutSettings
+    seed: int
+    device: torch.device
+
+    def images(self, rows: Int64[np.ndarray, " n"]) -> Float[Tensor, "n 3 s s"]:
+        return to_tensor(self.prepared.images[rows]).to(self.device)
+
+
+def explain_cell(
+    prepared_dir: Path,
+    model_dir: Path,
+    heatmap_dir: Path,
+    dataset: str,
+    model: str,
+    params: ExplainParams,
+    study: StudyParams,
+    progress: Callable[[int, int], None],
+) -> Explanation:
+    """Write attributions.npz and explanation.json into `heatmap_dir`; the latter is returned.
+
+    Every chosen test image is explained for the class predicted, and a misclassified one for its true class too.
+
+    Args:
+        progress: told how many maps of each method are done, and of how many.
+
+    Raises:
+        StudyError: checkpoint, receipt and prepared set do not belong together, or a method does not fit the model.
+    """
+    set_threads(study.threads)
+    prepared = load_prepared(prepared_dir)
+    receipt = _checked_receipt(model_dir, prepared_dir, prepared)
+    device = resolve_device(study.device)
+    classifier, _ = load_checkpoint(model_dir / CHECKPOINT, str(device))
+    settings = RolloutSettings(params.rollout_mode, params.discard_ratio)
+    check_methods(params.methods, family_of(classifier.backbone), settings)
+    explainer = Explainer(classifier, prepared, params.methods, settings, cell_seed(study.seed, dataset), device)
+
+    rows = choose_rows(prepared, params.max_images, explainer.seed)
+    probabilities = _probabilities(explainer, rows, params.batch_size)
+    task = _task(rows, probabilities.argmax(axis=1), _labels(prepared)[rows])
+    logger.info("%s-%s: explaining %d images, %d misclassified", dataset, model, task.images, task.misclassified)
+    maps = _explain(explainer, task, params.batch_size, progress)
+    _tell_blank_maps(maps, f"{dataset}-{model}")
+
+    with whole_folder(heatmap_dir) as folder:
+        np.savez(folder / ARRAYS, **_arrays(task, maps, probabilities))  # type: ignore[arg-type]  # numpy's stub
+        explanation = _record(explainer, receipt, task, maps, sha256_of(folder / ARRAYS), study.seed)
+        explanation.write(folder)
+    return explanation
+
+
+def choose_rows(prepared: Prepared, max_images: int | None, seed: int) -> Int64[np.ndarray, " n"]:
+    """Test rows in order: all of them, or as many as allowed, drawn from the classes in turn.
+
+    The draw knows nothing of the model, so all models of a dataset explain the same images.
+    """
+    drawn = np.random.default_rng(seed).permutation(prepared.rows("test"))
+    labels = pd.Series(_labels(prepared)[drawn])
+    turn = labels.groupby(labels).cumcount()
+    return np.sort(drawn[np.lexsort((labels, turn))[:max_images]])
+
+
+def _labels(prepared: Prepared) -> Int64[np.ndarray, " n"]:
+    return prepared.index["label"].to_numpy(dtype=np.int64)
+
+
+def _checked_receipt(model_dir: Path, prepared_dir: Path, prepared: Prepared) -> Receipt:
+    receipt = Receipt.read(model_dir)
+    checkpoint = model_dir / CHECKPOINT
+    if not checkpoint.is_file():
+        raise StudyError(f"{checkpoint}: no such file; run `dvc repro` to make it")
+    if sha256_of(checkpoint) != receipt.checkpoint_sha256:
+        raise StudyError(f"{checkpoint}: not the checkpoint of the receipt beside it; run `dvc repro -f` to make both")
+    if prepared.audit.data_sha256 != receipt.data_sha256 or prepared.audit.classes != receipt.classes:
+        raise StudyError(f"{prepared_dir}: not the set that {model_dir} was fine-tuned on; run `dvc repro`")
+    return receipt
+
+
+def _probabilities(
+    explainer: Explainer, rows: Int64[np.ndarray, " n"], batch_size: int
+) -> Float32[np.ndarray, "n classes"]:
+    with torch.inference_mode():
+        logits = [explainer.classifier(explainer.images(batch)) for batch in _batches(rows, batch_size)]
+        return torch.cat(logits).softmax(dim=1).cpu().numpy()
+
+
+def _task(rows: Int64[np.ndarray, " n"], predicted: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"]) -> Task:
+    wrong = predicted != labels
+    return Task(np.concatenate([rows, rows[wrong]]), np.concatenate([predicted, labels[wrong]]), len(rows))
+
+
+def _explain(explainer: Explainer, task: Task, batch_size: int, progress: Callable[[int, int], None]) -> Maps:
+    parts: list[Maps] = []
+    done, total = 0, len(task.rows)
+    with tqdm(total=total, unit="map", disable=None) as bar:
+        batches = zip(_batches(task.rows, batch_size), _batches(task.targets, batch_size), strict=True)
+        for rows, targets in batches:
+            parts.append(_batch_maps(explainer, rows, targets))
+            done += len(rows)
+            bar.update(len(rows))
+            progress(done, total)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _batches(values: Int64[np.ndarray, " n"], size: int) -> Iterator[Int64[np.ndarray, " m"]]:
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def _batch_maps(explainer: Explainer, rows: Int64[np.ndarray, " n"], targets: Int64[np.ndarray, " n"]) -> Maps:
+    images = explainer.images(rows)
+    classes = torch.from_numpy(targets).to(explainer.device)
+    maps = explain_batch(explainer.classifier, images, classes, explainer.methods, explainer.settings)
+    grids = [(map_.shape[1], map_.shape[2]) for map_ in maps.values()]
+    maps |= baseline_maps(images, rows, family_of(explainer.classifier.backbone).cam_grid, grids, explainer.seed)
+    return {name: map_.cpu().numpy() for name, map_ in maps.items()}
+
+
+def _tell_blank_maps(maps: Maps, cell: str) -> None:
+    for name in [name for name in maps if name in METHODS]:
+        if blank := np.count_nonzero(maps[name].max(axis=(1, 2)) <= 0):
+            logger.warning(
+                "%s: %d of %d maps of %s are blank: no positive evidence", cell, blank, len(maps[name]), name
+            )
+
+
+def _arrays(task: Task, maps: Maps, probabilities: Float32[np.ndarray, "n classes"]) -> dict[str, np.ndarray]:
+    rules = {"predicted": slice(None, task.images), "true": slice(task.images, None)}
+    arrays = {"probabilities": probabilities}
+    for rule, part in rules.items():
+        arrays |= {f"rows_{rule}": task.rows[part], f"targets_{rule}": task.targets[part]}
+        arrays |= {f"{name}/{rule}": map_[part] for name, map_ in maps.items()}
+    return arrays
+
+
+def _record(
+    explainer: Explainer, receipt: Receipt, task: Task, maps: Maps, attributions_sha256: str, seed: int
+) -> Explanation:
+    return Explanation(
+        dataset=receipt.dataset,
+        model=receipt.model,
+        checkpoint_sha256=receipt.checkpoint_sha256,
+        data_sha256=receipt.data_sha256,
+        attributions_sha256=attributions_sha256,
+        methods=explainer.methods,
+        baselines=tuple(name for name in maps if name not in METHODS),
+        grids={name: map_.shape[1:] for name, map_ in maps.items()},
+        cam_layer=family_of(explainer.classifier.backbone).cam_layer,
+        rollout_mode=explainer.settings.mode,
+        discard_ratio=explainer.settings.discard_ratio,
+        images=task.images,
+        misclassified=task.misclassified,
+        seed=seed,
+        packages=package_versions(),
+    )
