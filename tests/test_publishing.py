@@ -1,0 +1,201 @@
+"""A finished cell in MLflow: complete, written once, rebuilt from nothing, and never from files that disagree."""
+
+import json
+import os
+import shutil
+
+import pytest
+import yaml
+
+from pipeline import publishing, tracking
+from pipeline.errors import StudyError
+from pipeline.publishing import CellFiles, cell_params, read_cell
+from pipeline.records import Audit, Summary
+from tests.cells import change_record, give_checkpoint, make_finished_study, published_study, tiny_params
+
+NAME = "busi-classifier"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Published once; tests leave it changed, and each begins by publishing."""
+    with published_study(tmp_path_factory.mktemp("checkout")) as study:
+        yield study
+
+
+def live_runs(study, experiment="busi"):
+    found = study.client.get_experiment_by_name(experiment)
+    return study.client.search_runs([found.experiment_id])
+
+
+def versions(study):
+    return sorted(study.client.search_model_versions(f"name = '{NAME}'"), key=lambda version: int(version.version))
+
+
+def rescore(study, insertion_auc):
+    scored = study.data / "scores/busi/vit"
+    metrics = Summary.read(scored).metrics
+    changed = {**metrics, "gradcam": {**metrics["gradcam"], "insertion_auc": insertion_auc}}
+    change_record(scored, Summary, metrics=changed)
+
+
+def contents(study):
+    """What the store holds, without ids and times."""
+    runs = [run for name in ("busi", "study") for run in live_runs(study, name)]
+    return (
+        [(version.version, version.tags) for version in versions(study)],
+        sorted((run.info.run_name, run.data.params, run.data.metrics, run.data.tags["content_hash"]) for run in runs),
+    )
+
+
+def test_a_cells_run_holds_params_metrics_data_and_files(study):
+    cell = study.publish()[0]
+    run = study.client.get_run(cell.run_id)
+    summary = Summary.read(study.data / "scores/busi/vit")
+    assert run.info.run_name == "busi-vit"
+    assert run.data.params["finetune.augmentation.hue"] == "0.02"
+    assert run.data.metrics["gradcam/insertion_auc"] == summary.metrics["gradcam"]["insertion_auc"]
+    assert {"test/accuracy", "test/recall/benign", "train_loss", "misclassified/gradcam/true/insertion_auc"} <= set(
+        run.data.metrics
+    )
+    assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
+    assert run.data.tags["package/torch"] == "2.13.0"
+    assert run.inputs.dataset_inputs[0].dataset.digest == ("d" * 32)
+    files = {file.path for file in study.client.list_artifacts(cell.run_id)}
+    assert {"receipt.json", "scores.csv", "localisation.csv", "summary.json", "predictions.csv", "audit.json"} <= files
+    assert [file.path for file in study.client.list_artifacts(cell.run_id, "figures")] == ["figures/busi_training.png"]
+
+
+def test_a_version_carries_its_evidence(study):
+    cell = study.publish()[0]
+    version = study.client.get_model_version(NAME, cell.version)
+    summary = Summary.read(study.data / "scores/busi/vit")
+    assert version.tags["checkpoint_sha256"] == summary.checkpoint_sha256
+    assert version.tags["data_hash"] == "d" * 64
+    assert version.tags["gradcam/insertion_auc"] == f"{summary.metrics['gradcam']['insertion_auc']:.4f}"
+    assert "| Grad-CAM |" in version.description
+    assert f"runs/{cell.run_id}" in version.description
+    logged = study.client.get_logged_model(version.source.rpartition("/")[2])
+    values = {metric.key: metric.value for metric in logged.metrics if metric.run_id == cell.run_id}
+    assert values["edge/deletion_auc"] == summary.metrics["edge"]["deletion_auc"]
+    assert study.client.get_registered_model(NAME).tags["classes"] == "normal, benign, malignant"
+
+
+def test_the_report_is_a_run_with_its_page_and_findings(study):
+    run = study.client.get_run(study.publish()[-1].run_id)
+    assert run.data.metrics == {"busi/vit/gradcam/insertion_auc": 0.5}
+    assert run.data.tags["F1"] == "undecided"
+    assert "index.html" in {file.path for file in study.client.list_artifacts(run.info.run_id)}
+
+
+def test_publishing_twice_writes_once(study):
+    study.publish()
+    before = contents(study)
+    again = study.publish()
+    assert not any(published.created for published in again)
+    assert contents(study) == before
+
+
+def test_an_empty_store_is_filled_with_the_same(study, tmp_path, monkeypatch):
+    study.publish()
+    before = contents(study)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert all(published.created for published in study.publish())
+    assert contents(study) == before
+
+
+def test_new_scores_replace_the_run_and_keep_the_version(study):
+    first = study.publish()[0]
+    rescore(study, 0.7125)
+    second = study.publish()[0]
+    assert second.created
+    assert second.run_id != first.run_id
+    assert second.version == first.version
+    assert [run.info.run_id for run in live_runs(study)] == [second.run_id]
+    assert study.client.get_model_version(NAME, first.version).tags["gradcam/insertion_auc"] == "0.7125"
+    inputs = study.client.get_run(second.run_id).inputs.model_inputs
+    assert f"models:/{inputs[0].model_id}" == versions(study)[0].source
+
+
+def test_a_changed_param_is_a_new_run_of_the_same_version(study):
+    first = study.publish()[0]
+    cell = CellFiles(study.data, "busi", "vit")
+    params = {**cell_params(tiny_params(), "busi", "vit"), "score.batch_size": "7"}
+    second = publishing.publish_cell(study.client, cell, params, publishing.Context())
+    assert (second.created, second.version) == (True, first.version)
+    assert study.client.get_run(second.run_id).data.params["score.batch_size"] == "7"
+
+
+def test_a_cut_off_publication_is_cleared_away(study):
+    kept = study.publish()[0]
+    study.client.delete_tag(kept.run_id, tracking.CONTENT_HASH)
+    study.client.update_run(kept.run_id, "RUNNING")
+    anew = study.publish()[0]
+    assert anew.created
+    assert anew.version == kept.version
+    assert [run.info.run_id for run in live_runs(study)] == [anew.run_id]
+
+
+def test_deleted_artifacts_are_written_again_under_the_same_version(study):
+    before = study.publish()[0]
+    shutil.rmtree(os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///").replace("mlflow.db", "mlartifacts"))
+    after = study.publish()[0]
+    assert (after.created, after.version) == (True, before.version)
+    model_id = study.client.get_model_version(NAME, after.version).source.rpartition("/")[2]
+    assert "MLmodel" in {file.path for file in study.client.list_logged_model_artifacts(model_id)}
+
+
+def test_a_new_checkpoint_is_a_new_version_and_the_old_run_stays(study, tmp_path):
+    with published_study(tmp_path) as own:
+        first = own.publish()[0]
+        give_checkpoint(own.data, "busi", "vit", seed=1)
+        second = own.publish()[0]
+        assert (first.version, second.version) == ("1", "2")
+        current = {run.info.run_id: run.data.tags["current"] for run in live_runs(own)}
+        assert current == {first.run_id: "false", second.run_id: "true"}
+        give_checkpoint(own.data, "busi", "vit", seed=0)
+        back = own.publish()[0]
+        assert (back.created, back.run_id, back.version) == (False, first.run_id, "1")
+        current = {run.info.run_id: run.data.tags["current"] for run in live_runs(own)}
+        assert current == {first.run_id: "true", second.run_id: "false"}
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    data = make_finished_study(tmp_path / "data")
+    with (data / "models/busi/vit/model.safetensors").open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(StudyError, match=r"model\.safetensors: not the file of its receipt.*finetune@busi-vit"):
+        read_cell(CellFiles(data, "busi", "vit"))
+
+
+def test_a_cell_of_other_data_is_refused(tmp_path):
+    data = make_finished_study(tmp_path / "data")
+    change_record(data / "prepared/busi", Audit, data_sha256="e" * 64)
+    with pytest.raises(StudyError, match="prepared/busi: not the data of busi-vit"):
+        read_cell(CellFiles(data, "busi", "vit"))
+
+
+def test_the_hash_that_dvc_gives_the_data_is_read_from_its_lock(tmp_path):
+    lock = {"stages": {"preprocess@busi": {"outs": [{"path": "data/prepared/busi", "md5": "abc.dir"}]}}}
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
+    assert publishing.data_md5(tmp_path / "dvc.lock", tmp_path / "data/prepared/busi") == "abc.dir"
+    assert publishing.data_md5(tmp_path / "dvc.lock", tmp_path / "data/prepared/pbc") is None
+    assert publishing.data_md5(tmp_path / "none.lock", tmp_path / "data/prepared/pbc") is None
+
+
+def test_params_of_a_cell_are_flat_and_leave_out_the_others():
+    params = cell_params(tiny_params(), "busi", "swin")
+    assert params["model.arch_options.depths"] == "2, 4"
+    assert params["phantom.overlay_scale"] == "1.0"
+    assert not any("second_batch" in key or "deit" in value for key, value in params.items())
+
+
+def test_an_absent_report_is_named(tmp_path):
+    with pytest.raises(StudyError, match=r"metrics\.json: no such file; run `dvc repro report`"):
+        publishing.report_run(tmp_path, [], publishing.Context())
+
+
+def test_a_null_metric_of_the_report_is_left_out(tmp_path):
+    (tmp_path / "metrics.json").write_text(json.dumps({"busi": {"a": None, "b": 1.0}}))
+    (tmp_path / "findings.json").write_text("[]")
+    assert publishing.report_run(tmp_path, [], publishing.Context()).metrics == {"busi/b": 1.0}
