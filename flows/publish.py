@@ -1,4 +1,4 @@
-"""Stage `publish`: brings MLflow in step with the study's files. Run again, or on an emptied store, it ends the same."""
+"""Stage `publish`: brings MLflow in step with the study's files. A second run changes nothing."""
 
 import subprocess
 from pathlib import Path

@@ -108,7 +108,7 @@ class Step:
     def _watched(self, function: Callable[..., None]) -> Callable[..., None]:
         from prefect import task
 
-        return task(function, name=self.name, task_run_name=self.name, persist_result=False)
+        return task(name=self.name, task_run_name=self.name, persist_result=False)(function)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Flow:
     def _watched(self, function: Callable[..., None]) -> Callable[..., None]:
         from prefect import flow
 
-        return flow(function, name=self.name, flow_run_name=self.run_name, persist_result=False)
+        return flow(name=self.name, flow_run_name=self.run_name, persist_result=False)(function)
 
 
 def stage(run_name: str) -> Callable[[Callable[..., Any]], Flow]:

@@ -44,6 +44,7 @@ class Server:
     environment: Callable[[], dict[str, str]]
     health: str  # path that answers 200 when the server is ready
     api: str  # path that clients use
+    elsewhere: str  # variable that names such a server elsewhere
 
     @property
     def port(self) -> int:
@@ -72,9 +73,27 @@ def _mlflow_environment() -> dict[str, str]:
 
 SERVERS = {
     "prefect": Server(
-        "prefect", "Prefect", "PREFECT_PORT", 4200, _prefect_command, _prefect_environment, "/api/health", "/api"
+        "prefect",
+        "Prefect",
+        "PREFECT_PORT",
+        4200,
+        _prefect_command,
+        _prefect_environment,
+        "/api/health",
+        "/api",
+        "PREFECT_API_URL",
     ),
-    "mlflow": Server("mlflow", "MLflow", "MLFLOW_PORT", 5000, _mlflow_command, _mlflow_environment, "/health", ""),
+    "mlflow": Server(
+        "mlflow",
+        "MLflow",
+        "MLFLOW_PORT",
+        5000,
+        _mlflow_command,
+        _mlflow_environment,
+        "/health",
+        "",
+        "MLFLOW_TRACKING_URI",
+    ),
 }
 
 
@@ -146,11 +165,17 @@ def stop(server: Server) -> bool:
 
 def start_all() -> None:
     for server in SERVERS.values():
-        if address_of(server.name) is None:
-            start(server, server.port)
-        state = _state(server.name) or {}
-        print(f"{server.title:8} {state['url']}", flush=True)
+        print(f"{server.title:8} {_address(server)}", flush=True)
     print("`make ui-stop` stops both; their logs are in .servers/")
+
+
+def _address(server: Server) -> str:
+    """Where the server's pages are: elsewhere if its variable says so, else on this machine, started if need be."""
+    if (elsewhere := os.environ.get(server.elsewhere, "")).startswith("http"):
+        return f"{elsewhere.removesuffix(server.api)} ({server.elsewhere} is set)"
+    if address_of(server.name) is None:
+        start(server, server.port)
+    return (_state(server.name) or {})["url"]
 
 
 def stop_all() -> None:
@@ -185,13 +210,14 @@ def _state(name: str) -> dict | None:
 
 def _process(state: dict | None) -> psutil.Process | None:
     """The server's process while it runs. The start time tells it from a later process that was given its number."""
+    if state is None:
+        return None
     try:
-        process = psutil.Process(state["pid"]) if state else None
-        if process and process.create_time() == state["started"] and process.status() != psutil.STATUS_ZOMBIE:
-            return process
+        process = psutil.Process(state["pid"])
+        lives = process.create_time() == state["started"] and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        pass
-    return None
+        return None
+    return process if lives else None
 
 
 def _taken(port: int) -> bool:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -373,7 +374,7 @@ def _folder_in(top: Path, path: Path) -> str:
     return "" if folder == "." else folder
 
 
-def _flat(nested: Mapping, separator: str) -> Iterator[tuple[str, object]]:
+def _flat(nested: Mapping, separator: str) -> Iterator[tuple[str, Any]]:
     """Every leaf under its joined keys."""
     for key, value in nested.items():
         if isinstance(value, Mapping):

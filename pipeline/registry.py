@@ -58,7 +58,7 @@ def find_version(client: MlflowClient, name: str, identity: Mapping[str, str]) -
 
 
 def logged_model_of(client: MlflowClient, version: ModelVersion) -> LoggedModel:
-    return client.get_logged_model(version.source.rpartition("/")[2])
+    return client.get_logged_model(str(version.source).rpartition("/")[2])
 
 
 def ensure_logged_model(

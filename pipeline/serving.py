@@ -7,7 +7,6 @@ It is a pyfunc "model from code": the folder that MLflow keeps holds the checkpo
 import base64
 import binascii
 import io
-import logging
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,14 +24,13 @@ from mlflow.types import ColSpec, DataType, Schema
 from PIL import Image
 
 import pipeline
-from pipeline.errors import StudyError
-from pipeline.models.checkpoint import CheckpointDescription, load_checkpoint
+from pipeline.data.images import UnreadableError, square_image
+from pipeline.data.prepared import to_tensor
+from pipeline.models.checkpoint import load_checkpoint
 from pipeline.records import Receipt
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
-
-log = logging.getLogger(__name__)
 
 COLUMN = "image"
 BATCH_SIZE = 32
@@ -80,20 +78,17 @@ def as_table(probabilities: Float[np.ndarray, "n classes"], classes: tuple[str, 
 
 
 def _decode(value: object, row: int, image_size_px: int) -> UInt8[np.ndarray, "s s 3"]:
-    encoded = _as_bytes(value, row)
-    image = Image.open(io.BytesIO(encoded)).convert("RGB").resize((image_size_px, image_size_px))
-    return np.asarray(image)
-
-
-def to_tensor(images):
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+    try:
+        return square_image(_as_bytes(value, row), image_size_px)
+    except UnreadableError as error:
+        raise _refusal(f"row {row}: {error}") from None
 
 
 def _as_bytes(value: object, row: int) -> bytes:
     if isinstance(value, bytes):
         return value
     try:
-        return base64.b64decode(str(value), validate=True)
+        return base64.b64decode("".join(str(value).split()), validate=True)  # the `base64` command breaks lines
     except (binascii.Error, ValueError):
         raise _refusal(f"row {row}: `{COLUMN}` is neither bytes nor base64") from None
 

@@ -29,7 +29,6 @@ from mlflow.entities import (
     Metric,
     Param,
     Run,
-    RunTag,
 )
 from mlflow.exceptions import MlflowException
 

@@ -50,7 +50,9 @@ def test_each_version_carries_its_scores(study, mlflow_client):
         expected = summary["metrics"]["gradcam"]["insertion_auc"]
         assert float(version.tags["gradcam/insertion_auc"]) == pytest.approx(expected, abs=1e-4)
         logged = mlflow_client.get_logged_model(version.source.split("/")[-1])
-        assert {metric.key: metric.value for metric in logged.metrics}["gradcam/insertion_auc"] == pytest.approx(expected)
+        assert {metric.key: metric.value for metric in logged.metrics}["gradcam/insertion_auc"] == pytest.approx(
+            expected
+        )
 
 
 def test_prefect_kept_the_history_of_each_stage(study):

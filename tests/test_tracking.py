@@ -122,7 +122,7 @@ def test_without_a_variable_the_store_is_in_the_current_folder(monkeypatch, tmp_
 @pytest.mark.parametrize("uri", ["http://me:secret@127.0.0.1:9", "postgresql://me:secret@127.0.0.1:9/mlflow"])
 def test_a_store_that_does_not_answer_is_one_line_about_the_variable(monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(StudyError, match="MLFLOW_TRACKING_URI=.*unset MLFLOW_TRACKING_URI") as caught:
+    with pytest.raises(StudyError, match=r"MLFLOW_TRACKING_URI=.*unset MLFLOW_TRACKING_URI") as caught:
         tracking.open_store()
     assert "secret" not in str(caught.value)
 

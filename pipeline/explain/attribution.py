@@ -184,7 +184,7 @@ def _tell_blank_maps(maps: Maps, cell: str) -> None:
             )
 
 
-def _arrays(task: Task, maps: Maps, probabilities: Float32[np.ndarray, "n classes"]) -> dict[str, np.ndarray]:
+def _arrays(task: Task, maps: Maps, probabilities: Float32[np.ndarray, "images classes"]) -> dict[str, np.ndarray]:
     rules = {"predicted": slice(None, task.images), "true": slice(task.images, None)}
     arrays = {"probabilities": probabilities}
     for rule, part in rules.items():

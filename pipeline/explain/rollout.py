@@ -98,10 +98,10 @@ def _relevance(attention: Float[Tensor, "n w k t t"], gradient: Float[Tensor, "n
 
 
 def _discard(relevance: Float[Tensor, "n w t t"], ratio: float) -> Float[Tensor, "n w t t"]:
-    """Each image's lowest entries, `ratio` of them over all its windows, set to zero."""
+    """Zero in place of each image's lowest entries, `ratio` of them over all its windows."""
     flat = relevance.flatten(1)
-    lowest = flat.topk(int(flat.shape[1] * ratio), largest=False, sorted=False).indices
-    return flat.scatter(1, lowest, 0).view_as(relevance)
+    highest = flat.topk(flat.shape[1] - int(flat.shape[1] * ratio), sorted=False)
+    return torch.zeros_like(flat).scatter(1, highest.indices, highest.values).view_as(relevance)
 
 
 def _hop(vector: Float[Tensor, "n w t"], relevance: Float[Tensor, "n w t t"]) -> Float[Tensor, "n w t"]:

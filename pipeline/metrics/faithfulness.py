@@ -1,9 +1,9 @@
 """Faithfulness of attributions: insertion and deletion curves and their area, by RISE's protocol.
 
-Petsiuk et al. 2018: the most salient pixels change first, the target's probability is read after each step, the curve's
-area is taken over the fraction of changed pixels. Insertion starts at a substrate and finishes at the image; deletion is
-the same walk the other way round, so one function serves both. Ties keep reading order (RISE's own sort is unstable and
-starts ties at the last pixel). No model is known here: `predict` maps a batch of images to class probabilities.
+Petsiuk et al. 2018: the most salient pixels change first, the target's probability is read after each step, and the
+area is taken over the fraction of changed pixels. Insertion starts at a substrate and finishes at the image; deletion
+starts at the image and finishes at a substrate: one function serves both. Ties keep reading order (RISE's own sort is
+unstable and starts ties at the last pixel). No model is known here: `predict` maps images to class probabilities.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Substrates: the pictures whose pixels replace an image's pixels when a heatmap is scored.
 
 A substrate maps images in [0, 1] to images in [0, 1], before any model's normalisation, so it is the same picture for
-every model. RISE (Petsiuk et al. 2018, evaluation.py) works on normalised values instead, which decides two things here:
+every model. RISE (Petsiuk et al. 2018, evaluation.py) works on normalised values; two of its choices need a reading:
 
 - Its "zeros" are zeros of the model's input. Our models take pixels, so `zero` is black. For a network that is fed
   normalised values the same zeros show as that network's mean colour, which differs from model to model (0.5 grey for

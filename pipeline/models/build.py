@@ -69,7 +69,7 @@ def _check_arch(arch: str) -> None:
 def _build_backbone(arch: str, options: ArchOptions, num_classes: int, image_size_px: int, seed: int) -> nn.Module:
     if reserved := sorted(OWN_ARGUMENTS & set(options)):
         raise StudyError(f"arch_options: {', '.join(reserved)} cannot be set here; the study sets it")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             backbone = timm.create_model(arch, num_classes=num_classes, img_size=image_size_px, **options)

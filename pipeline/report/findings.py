@@ -227,10 +227,10 @@ def shared_variance(cell: Cell, method: str) -> PerImage:
     maps, rows = cell.heatmaps, cell.heatmaps.rows["true"]
     if method not in cell.explanation.methods:
         return pd.Series(dtype=float)
-    predicted = maps.attributions[f"{method}/predicted"][np.searchsorted(maps.rows["predicted"], rows)]
+    predicted = maps.attributions[f"{method}/predicted"][[maps.position("predicted", int(row)) for row in rows]]
     true = maps.attributions[f"{method}/true"]
-    values = {int(row): _r_squared(one, other) for row, one, other in zip(rows, predicted, true, strict=True)}
-    return pd.Series(values, dtype=float)
+    values = [_r_squared(one, other) for one, other in zip(predicted, true, strict=True)]
+    return pd.Series(values, index=rows, dtype=float)
 
 
 def sparseness_lead(cell: Cell) -> PerImage:

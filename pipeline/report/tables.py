@@ -85,7 +85,7 @@ def write_tables(cells: Sequence[Cell], report_dir: Path) -> None:
     for name, table in tables.items():
         text = table.to_csv(index=False, lineterminator="\n", float_format="%.9g")
         write_text(report_dir / "tables" / f"{name}.csv", text)
-    write_text(report_dir / "metrics.json", json.dumps(nested_metrics(cells), indent=2, sort_keys=True) + "\n")
+    write_text(report_dir / "metrics.json", json.dumps(nested_metrics(cells), indent=2) + "\n")
 
 
 def nested_metrics(cells: Sequence[Cell]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:

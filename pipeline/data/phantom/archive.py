@@ -5,21 +5,20 @@ An image depends on its seed, set, class and index alone: not on how many are ma
 
 import csv
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from math import floor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from pipeline.data.index import SHORTCUT_FOLDER
 from pipeline.data.phantom import cells, ultrasound
 from pipeline.data.phantom.shapes import TAG, Picture
+from pipeline.data.workers import mapper
 from pipeline.files import whole_file
 from pipeline.params import CellPhantomParams, UltrasoundPhantomParams
 from pipeline.seeds import cell_seed
@@ -108,7 +107,7 @@ def write_phantom(
     for name in SETS[dataset].classes:
         (folder / SETS[dataset].folder / name).mkdir(parents=True, exist_ok=True)
     rows = []
-    with _mapper(processes) as spread:
+    with mapper(processes) as spread:
         for row in spread(partial(_write_image, recipe, folder), places):
             rows.append(row)
             progress(len(rows), len(places))
@@ -158,16 +157,6 @@ def _generator(recipe: Recipe, class_name: str, index: int) -> np.random.Generat
     return np.random.default_rng(np.random.SeedSequence(entropy))
 
 
-@contextmanager
-def _mapper(processes: int) -> Iterator[Callable]:
-    """`map`, spread over fresh processes if there is more than one; results keep their order."""
-    if processes == 1:
-        yield map
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield partial(pool.map, chunksize=8)
-
-
 def _write_image(recipe: Recipe, folder: Path, place: tuple[str, int]) -> Row:
     class_name, index = place
     phantom = SETS[recipe.dataset]
@@ -181,7 +170,7 @@ def _write_image(recipe: Recipe, folder: Path, place: tuple[str, int]) -> Row:
         if number == 0 or mask.any():
             _write_mask(mask, folder / path.with_name(f"{path.stem}_mask{f'_{number}' if number else ''}.png"))
     if (tag := (picture.labels & TAG) > 0).any():
-        _write_mask(tag, folder / "shortcut" / class_name / f"{path.stem}.png")
+        _write_mask(tag, folder / SHORTCUT_FOLDER / class_name / f"{path.stem}.png")
     source = path.with_name(phantom.name(recipe.seed, class_name, picture.variant, origin)).as_posix()
     kind, of = ("original", "") if origin == index else ("near_copy", source)
     return Row(path.as_posix(), class_name, kind, of, f"{class_name}-{origin}")
@@ -200,15 +189,19 @@ def _plant_conflict(recipe: Recipe, folder: Path, number: int, rows: Sequence[Ro
     row = candidates[rng.integers(len(candidates))]
     wrong = phantom.mistaken_for[row.class_name]
     name = phantom.name(recipe.seed, wrong, "", recipe.params.images_per_class + number)
-    source, copy = Path(row.file), Path(phantom.folder, wrong, name)
-    for path in sorted((folder / source.parent).iterdir()):
-        if path.stem == source.stem or path.stem.startswith(f"{source.stem}_mask"):
-            shutil.copyfile(path, folder / copy.with_name(path.name.replace(source.stem, copy.stem)))
-    tag = folder / "shortcut" / row.class_name / f"{source.stem}.png"
-    if tag.exists():
-        (folder / "shortcut" / wrong).mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(tag, folder / "shortcut" / wrong / f"{copy.stem}.png")
+    copy = Path(phantom.folder, wrong, name)
+    _copy_stem(folder, Path(row.file), copy)
+    tag = Path(SHORTCUT_FOLDER, row.class_name, Path(row.file).name)
+    _copy_stem(folder, tag, Path(SHORTCUT_FOLDER, wrong, name))
     return Row(copy.as_posix(), wrong, "label_conflict", row.file, row.group)
+
+
+def _copy_stem(folder: Path, source: Path, copy: Path) -> None:
+    """Copy an image and its masks, as far as they are there."""
+    for path in sorted((folder / source.parent).glob("*")):
+        if path.stem == source.stem or path.stem.startswith(f"{source.stem}_mask"):
+            (folder / copy.parent).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / copy.with_name(path.name.replace(source.stem, copy.stem)))
 
 
 def _write_table(rows: Sequence[Row], path: Path) -> None:

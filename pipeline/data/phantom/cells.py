@@ -6,6 +6,7 @@ absorbed: every colour is a transmittance of the white behind it, so overlapping
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -44,7 +45,7 @@ RED_CELL, CYTOPLASM, NUCLEUS, GRANULE, STRAY_PLATELET = 1, 2, 4, 8, 16
 EVIDENCE = CYTOPLASM | NUCLEUS | GRANULE
 
 
-def _rgb(red: float, green: float, blue: float) -> Colour:
+def _rgb(red: int, green: int, blue: int) -> Colour:
     return np.array([red, green, blue], dtype=float)
 
 
@@ -63,7 +64,7 @@ class Granules:
 
 @dataclass(frozen=True)
 class Traits:
-    """What a class looks like on average, or one cell in particular. Means measured on the real images or seen there."""
+    """What a class looks like on average (measured on the real images or seen there), or one cell does."""
 
     diameter: float
     diameter_sd: float
@@ -139,8 +140,10 @@ class Stain(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """An image being drawn: its pixels and its label map, changed by the functions below."""
+    """An image being drawn; the functions that draw change its pixels and its label map in place."""
 
+    canvas: Canvas
+    stain: Stain
     image: Colours
     labels: Labels
 
@@ -162,8 +165,8 @@ def draw_cell(class_name: str, rng: np.random.Generator, width_px: int, params: 
     canvas = canvas_of(width_px, REFERENCE)
     body = _body(rng, traits)
     scene = _smear(rng, canvas, stain, body)
-    prefix = _draw_body(rng, canvas, stain, class_name, traits, body, scene)
-    image, labels = _photograph(rng, canvas, scene.image), scene.labels
+    prefix = _draw_body(rng, scene, class_name, traits, body)
+    image, labels = _photograph(rng, scene), scene.labels
     if tag_draw < params.shortcut_fraction:
         image, labels = stamp_tag(canvas, image, labels, CLASSES.index(class_name) / len(CLASSES))
     if second_batch:
@@ -182,9 +185,7 @@ def individual(class_name: str, rng: np.random.Generator, confuse: float) -> Tra
         ratio=min(0.93, _towards(own.ratio, other.ratio, ratio) * rng.normal(1, 0.05)),
         nucleus=_towards(own.nucleus, other.nucleus, colour) + _tint(rng),
         cytoplasm=_towards(own.cytoplasm, other.cytoplasm, colour) + _tint(rng),
-        granules=Granules(
-            int(rng.poisson(own.granules.num)), own.granules.radius, own.granules.colour + _tint(rng)
-        ),
+        granules=Granules(int(rng.poisson(own.granules.num)), own.granules.radius, own.granules.colour + _tint(rng)),
     )
 
 
@@ -201,12 +202,12 @@ def _towards(own: Value, other: Value, share: float) -> Value:
 
 
 def _smear(rng: np.random.Generator, canvas: Canvas, stain: Stain, body: Blob) -> Scene:
-    uneven = 0.008 * smooth_noise(rng, canvas, (150, 150), REFERENCE[1])
-    scene = Scene(stain.white * (1 + uneven[..., None]), np.zeros(canvas.shape, np.uint8))
+    uneven = 0.008 * smooth_noise(rng, canvas, (150.0, 150.0))
+    scene = Scene(canvas, stain, stain.white * (1 + uneven[..., None]), np.zeros(canvas.shape, np.uint8))
     for blob in _red_cells(rng, body):
-        _draw_red_cell(rng, canvas, stain, blob, scene)
+        _draw_red_cell(rng, scene, blob)
     for _ in range(rng.integers(0, 3)):
-        _draw_stray_platelet(rng, canvas, stain, body, scene)
+        _draw_stray_platelet(rng, scene, body)
     return scene
 
 
@@ -228,32 +229,30 @@ def _red_cell(rng: np.random.Generator, x: float, y: float) -> Blob:
     return Blob(x, y, radius, rng.uniform(1, 1.18), rng.uniform(0, np.pi), random_waves(rng, (2, 3, 4, 5), 0.02))
 
 
-def _draw_red_cell(rng: np.random.Generator, canvas: Canvas, stain: Stain, blob: Blob, scene: Scene) -> None:
+def _draw_red_cell(rng: np.random.Generator, scene: Scene, blob: Blob) -> None:
     """A disc with a pale centre, laid on by absorption."""
     pallor, pale_radius, tint = rng.uniform(0.1, 0.8), rng.uniform(0.3, 0.55), rng.normal(1, 0.08)
-    at, local = window(canvas, blob.x, blob.y, 1.4 * blob.radius)
-    if 0 in local.shape:
-        return
+    at, local = window(scene.canvas, blob.x, blob.y, 1.4 * blob.radius)
     distance = blob_distance(local, blob)
     inwards = np.clip(1 + distance / blob.radius, 0, 2)  # 0 at the centre, 1 at the rim
-    thickness = 0.85 + 0.25 * np.exp(-(((inwards - 0.82) / 0.15) ** 2)) - pallor * np.exp(-((inwards / pale_radius) ** 4))
-    covered = coverage(distance, 0.9, canvas.pixel)
+    rim, hollow = np.exp(-(((inwards - 0.82) / 0.15) ** 2)), np.exp(-((inwards / pale_radius) ** 4))
+    covered = coverage(distance, 0.9, local.pixel)
     under = np.where(scene.labels[at] & RED_CELL, 0.4, 1.0)  # cells that touch flatten rather than pile up
-    depth = stain.strength * tint * covered * thickness * under
+    depth = scene.stain.strength * tint * under * covered * (0.85 + 0.25 * rim - pallor * hollow)
     scene.image[at] *= (RED_CELL_COLOUR / WHITE) ** depth[..., None]
     scene.labels[at] |= np.where(covered > 0.5, RED_CELL, 0).astype(np.uint8)
 
 
-def _draw_stray_platelet(rng: np.random.Generator, canvas: Canvas, stain: Stain, body: Blob, scene: Scene) -> None:
+def _draw_stray_platelet(rng: np.random.Generator, scene: Scene, body: Blob) -> None:
     """A small platelet away from the labelled cell: a distractor, and never evidence."""
     angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(1.4 * body.radius + 20, 200)
     x, y = body.x + away * np.cos(angle), body.y + away * np.sin(angle)
     waves = random_waves(rng, (2, 3, 5, 7), 0.09)
     blob = Blob(x, y, rng.uniform(6, 13), rng.uniform(1, 1.6), rng.uniform(0, np.pi), waves)
-    at, local = window(canvas, x, y, 2 * blob.radius)
-    covered = coverage(blob_distance(local, blob), 0.9, canvas.pixel)
-    grain = 1 - 0.35 * np.clip(smooth_noise(rng, local, (5, 5), REFERENCE[1]), 0, 1.5)
-    scene.image[at] = blend(scene.image[at], stain.shown(PLATELET_COLOUR) * grain[..., None], 0.9 * covered)
+    at, local = window(scene.canvas, x, y, 2 * blob.radius)
+    covered = coverage(blob_distance(local, blob), 0.9, local.pixel)
+    grain = 1 - 0.35 * np.clip(smooth_noise(rng, local, (5.0, 5.0)), 0, 1.5)
+    scene.image[at] = blend(scene.image[at], scene.stain.shown(PLATELET_COLOUR) * grain[..., None], 0.9 * covered)
     scene.labels[at] = np.where(covered > 0.5, STRAY_PLATELET, scene.labels[at])
 
 
@@ -267,57 +266,47 @@ def _body(rng: np.random.Generator, traits: Traits) -> Blob:
     return Blob(x, y, traits.diameter / 2, rng.uniform(1, 1.2), rng.uniform(0, np.pi), waves)
 
 
-def _draw_body(
-    rng: np.random.Generator,
-    canvas: Canvas,
-    stain: Stain,
-    class_name: str,
-    traits: Traits,
-    body: Blob,
-    scene: Scene,
-) -> str:
+def _draw_body(rng: np.random.Generator, scene: Scene, class_name: str, traits: Traits, body: Blob) -> str:
     """Draw cytoplasm, nucleus, vacuoles and granules over the smear; the file name prefix comes back."""
-    at, local = window(canvas, body.x, body.y, 1.7 * body.radius)
+    at, local = window(scene.canvas, body.x, body.y, 1.7 * body.radius)
     distance = blob_distance(local, body)
-    inside = coverage(distance, 0.9, canvas.pixel)
+    inside = coverage(distance, 0.9, local.pixel)
     nucleus = NUCLEI[class_name](rng, local, body, traits.ratio * body.radius)
     # 2.5: a nucleus keeps that far from the cell's edge
-    core = coverage(_intersection(nucleus.distance, distance + 2.5), 0.9, canvas.pixel)
-    image = blend(scene.image[at], _cytoplasm(rng, local, stain, traits, distance), inside)
+    core = coverage(_intersection(nucleus.distance, distance + 2.5), 0.9, local.pixel)
+    shown = scene.stain.shown
+    image = blend(scene.image[at], shown(traits.cytoplasm) * _cytoplasm(rng, local, distance), inside)
     if class_name == "monocyte":
-        image = _vacuoles(rng, local, stain, body, image, inside * (1 - core))
-    image = blend(image, _chromatin(rng, local, stain, traits, nucleus.distance), core)
+        image = blend(image, scene.stain.white, _vacuoles(rng, local, body) * inside * (1 - core))
+    image = blend(image, shown(traits.nucleus) * _chromatin(rng, local, traits, nucleus.distance), core)
     over = inside if class_name == "basophil" else inside * (1 - core)
     grains = over * _grains(rng, local, traits.granules, body)
-    scene.image[at] = blend(image, stain.shown(traits.granules.colour), grains)
+    scene.image[at] = blend(image, shown(traits.granules.colour), grains)
     cell = np.where(core > 0.5, NUCLEUS, CYTOPLASM) | np.where(grains > 0.4, GRANULE, 0)
     scene.labels[at] = np.where(inside > 0.5, cell, scene.labels[at])
     return nucleus.prefix or PREFIXES[class_name]
 
 
-def _cytoplasm(rng: np.random.Generator, local: Canvas, stain: Stain, traits: Traits, distance: Field) -> Colours:
-    cloudy = 0.04 * smooth_noise(rng, local, (16, 16), REFERENCE[1])
-    grainy = 0.03 * smooth_noise(rng, local, (4, 4), REFERENCE[1])
-    edge = -0.10 * np.exp(-((distance / 4) ** 2))
-    return stain.shown(traits.cytoplasm) * (1 + cloudy + grainy + edge)[..., None]
+def _cytoplasm(rng: np.random.Generator, local: Canvas, distance: Field) -> Float[np.ndarray, "h w 1"]:
+    """Cloudy, grainy, and darker at the edge; a factor on its colour."""
+    cloudy = 0.04 * smooth_noise(rng, local, (16.0, 16.0))
+    grainy = 0.03 * smooth_noise(rng, local, (4.0, 4.0))
+    return (1 + cloudy + grainy - 0.10 * np.exp(-((distance / 4) ** 2)))[..., None]
 
 
-def _chromatin(rng: np.random.Generator, local: Canvas, stain: Stain, traits: Traits, distance: Field) -> Colours:
-    """Clumps of chromatin; it lies densest under the nuclear membrane."""
+def _chromatin(rng: np.random.Generator, local: Canvas, traits: Traits, distance: Field) -> Float[np.ndarray, "h w 1"]:
+    """Clumps, and a dense layer under the nuclear membrane; a factor on the nucleus' colour."""
     size, contrast = traits.chromatin
-    clumps = smooth_noise(rng, local, (size, size), REFERENCE[1])
-    clumps += 0.6 * smooth_noise(rng, local, (size / 2, size / 2), REFERENCE[1])
-    rim = -0.18 * np.exp(-((distance / 5) ** 2))
-    return stain.shown(traits.nucleus) * np.exp(contrast * np.clip(clumps, -2, 1.3) + rim)[..., None]
+    clumps = smooth_noise(rng, local, (size, size))
+    clumps += 0.6 * smooth_noise(rng, local, (size / 2, size / 2))
+    rim = 0.18 * np.exp(-((distance / 5) ** 2))
+    return np.exp(contrast * np.clip(clumps, -2, 1.3) - rim)[..., None]
 
 
-def _vacuoles(
-    rng: np.random.Generator, local: Canvas, stain: Stain, body: Blob, image: Colours, where: Field
-) -> Colours:
-    """Up to six pale holes near the edge of the cell."""
+def _vacuoles(rng: np.random.Generator, local: Canvas, body: Blob) -> Field:
+    """Up to six pale holes."""
     num = int(rng.integers(0, 7))
-    holes = disc_coverage(local, _scatter(rng, body, num), rng.uniform(3, 8, num), rng.uniform(0.4, 0.8, num))
-    return blend(image, stain.white, holes * where)
+    return disc_coverage(local, _scatter(rng, body, num), rng.uniform(3, 8, num), rng.uniform(0.4, 0.8, num))
 
 
 def _grains(rng: np.random.Generator, local: Canvas, granules: Granules, body: Blob) -> Field:
@@ -393,10 +382,10 @@ def _off_centre(rng: np.random.Generator, body: Blob, radius: float, stretch: fl
 
 
 def _bitten(rng: np.random.Generator, canvas: Canvas, blob: Blob, depth: float) -> Field:
-    angle, bite = rng.uniform(0, 2 * np.pi), blob.radius * rng.uniform(0.35, 0.8)
-    away = blob.radius * (1.15 - depth * rng.uniform(0.6, 1))
+    angle, bite = rng.uniform(0, 2 * np.pi), blob.radius * rng.uniform(0.45, 0.8)
+    away = blob.radius * (1.25 - depth * rng.uniform(0.5, 0.9))
     x, y = blob.x + away * np.cos(angle), blob.y + away * np.sin(angle)
-    return _intersection(blob_distance(canvas, blob), -blob_distance(canvas, Blob(x, y, bite, 1.3, angle)))
+    return _intersection(blob_distance(canvas, blob), -blob_distance(canvas, Blob(x, y, bite, 0.75, angle)))
 
 
 def _lobes(rng: np.random.Generator, canvas: Canvas, body: Blob, radius: float, num: int, spread: float) -> Field:
@@ -405,20 +394,15 @@ def _lobes(rng: np.random.Generator, canvas: Canvas, body: Blob, radius: float, 
     ring = min(body.radius - lobe, max(0.5 * body.radius, 1.1 * lobe))
     step = 2 * np.arcsin(min(0.95, spread * lobe / ring))
     angles = rng.uniform(0, 2 * np.pi) + step * np.arange(num) + rng.normal(0, 0.12, num)
-    rings = ring * rng.uniform(0.85, 1.05, num)
-    points = list(zip((body.x + rings * np.cos(angles)).tolist(), (body.y + rings * np.sin(angles)).tolist(), strict=True))
-    lobes = [
-        blob_distance(
-            canvas,
-            Blob(
-                x, y, lobe * rng.uniform(0.88, 1.1), rng.uniform(1, 1.35), rng.uniform(0, np.pi),
-                random_waves(rng, (2, 3, 4), 0.04),
-            ),
-        )
-        for x, y in points
-    ]  # fmt: skip
-    filaments = [capsule_distance(canvas, start, end, 2.6) for start, end in zip(points, points[1:], strict=False)]
+    points = _around(body, ring * rng.uniform(0.85, 1.05, num), angles)
+    lobes = [blob_distance(canvas, _lobe(rng, x, y, lobe)) for x, y in points]
+    filaments = [capsule_distance(canvas, start, end, 2.6) for start, end in pairwise(points)]
     return union(lobes + filaments, 1.5)
+
+
+def _lobe(rng: np.random.Generator, x: float, y: float, radius: float) -> Blob:
+    stretch, angle, waves = rng.uniform(1, 1.35), rng.uniform(0, np.pi), random_waves(rng, (2, 3, 4), 0.04)
+    return Blob(x, y, radius * rng.uniform(0.88, 1.1), stretch, angle, waves)
 
 
 def _band(rng: np.random.Generator, canvas: Canvas, body: Blob, radius: float) -> Field:
@@ -426,19 +410,24 @@ def _band(rng: np.random.Generator, canvas: Canvas, body: Blob, radius: float) -
     ring, half_width = 0.52 * body.radius, 0.38 * radius
     sweep = min(4.3, np.pi * radius**2 / (2 * half_width * ring))
     angles = rng.uniform(0, 2 * np.pi) + np.linspace(0, sweep, 9)
-    rings = ring * (1 + rng.normal(0, 0.06, 9))
-    points = list(zip((body.x + rings * np.cos(angles)).tolist(), (body.y + rings * np.sin(angles)).tolist(), strict=True))
-    widths = half_width * rng.uniform(0.8, 1.15, 8)
-    parts = zip(points, points[1:], widths.tolist(), strict=False)
-    return union([capsule_distance(canvas, start, end, width) for start, end, width in parts], 3.0)
+    points = _around(body, ring * (1 + rng.normal(0, 0.06, 9)), angles)
+    widths = (half_width * rng.uniform(0.8, 1.15, 8)).tolist()
+    parts = [capsule_distance(canvas, *ends, width) for ends, width in zip(pairwise(points), widths, strict=True)]
+    return union(parts, 3.0)
+
+
+def _around(body: Blob, away: Float[np.ndarray, " n"], angles: Float[np.ndarray, " n"]) -> list[tuple[float, float]]:
+    """Points that far from the middle of a cell."""
+    x, y = body.x + away * np.cos(angles), body.y + away * np.sin(angles)
+    return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
 def _intersection(one: Field, other: Field) -> Field:
     return -union([-one, -other], 1.5)
 
 
-def _photograph(rng: np.random.Generator, canvas: Canvas, image: Colours) -> Colours:
+def _photograph(rng: np.random.Generator, scene: Scene) -> Colours:
     """Focus, exposure and sensor noise."""
     sharpness, exposure = rng.uniform(0.5, 1.1), rng.normal(1, 0.015)
-    blurred = gaussian_filter(image, (sharpness / canvas.pixel, sharpness / canvas.pixel, 0))
-    return exposure * blurred + rng.normal(0, 2.2, image.shape)
+    blurred = gaussian_filter(scene.image, sharpness / scene.canvas.pixel, axes=(0, 1))
+    return exposure * blurred + rng.normal(0, 2.2, blurred.shape)

@@ -1,7 +1,7 @@
 """Implicit shapes: distance fields that become soft coverage, so an image and its mask come from one field.
 
-Everything is measured in reference pixels, those of the real images' width, so that one scene can be drawn at any width.
-A distance is negative inside a shape. No random draw in this file depends on the drawn width.
+Lengths are in reference pixels, those of the real images, so that one scene can be drawn at any width. A distance is
+negative inside a shape. No random draw in this file depends on the drawn width.
 """
 
 import colorsys
@@ -37,6 +37,7 @@ class Canvas:
     x: Float[np.ndarray, " w"]
     y: Float[np.ndarray, " h"]
     pixel: float  # side of a drawn pixel
+    extent: float  # x and y stay below it, in a window too
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -47,7 +48,9 @@ def canvas_of(width_px: int, reference: tuple[int, int]) -> Canvas:
     """The canvas of an image `width_px` wide that shows `reference` (width, height)."""
     pixel = reference[0] / width_px
     height_px = round(reference[1] / pixel)
-    return Canvas((np.arange(width_px) + 0.5) * pixel, (np.arange(height_px) + 0.5) * pixel, pixel)
+    return Canvas(
+        (np.arange(width_px) + 0.5) * pixel, (np.arange(height_px) + 0.5) * pixel, pixel, float(max(reference))
+    )
 
 
 def window(canvas: Canvas, x: float, y: float, reach: float) -> tuple[tuple[slice, slice], Canvas]:
@@ -135,17 +138,17 @@ def disc_coverage(
     return covered
 
 
-def smooth_noise(rng: np.random.Generator, canvas: Canvas, scale: tuple[float, float], extent: float) -> Field:
-    """Noise of mean 0 and standard deviation about 1 that varies over `scale` (x, y); it is defined up to `extent`."""
-    counts = [int(extent / length) + 4 for length in scale]
-    lattice = rng.standard_normal((counts[1], counts[0])) / 0.48  # 0.48: rms sum of squared B-spline weights in 2-D
+def smooth_noise(rng: np.random.Generator, canvas: Canvas, scale: tuple[float, float]) -> Field:
+    """Noise of mean 0 and standard deviation about 1 that varies over `scale` (x, y)."""
+    counts = [int(canvas.extent / length) + 5 for length in scale]
+    lattice = rng.standard_normal((counts[1], counts[0])) / 0.48  # rms sum of squared B-spline weights in two axes
     return _spline(_spline(lattice, canvas.y / scale[1]).T, canvas.x / scale[0]).T
 
 
-def smooth_line(rng: np.random.Generator, positions: Float[np.ndarray, " w"], scale: float, extent: float) -> Field:
-    """As `smooth_noise`, along one axis; shape [1, w]."""
-    lattice = rng.standard_normal((int(extent / scale) + 4, 1)) / 0.69
-    return _spline(lattice, positions / scale).T
+def smooth_line(rng: np.random.Generator, canvas: Canvas, scale: float) -> Float[np.ndarray, " w"]:
+    """As `smooth_noise`, along x only."""
+    lattice = rng.standard_normal((int(canvas.extent / scale) + 5, 1)) / 0.69  # likewise in one axis
+    return _spline(lattice, canvas.x / scale)[:, 0]
 
 
 def blend(image: Colours, colour: Colour | Colours, share: Field) -> Colours:
@@ -153,9 +156,7 @@ def blend(image: Colours, colour: Colour | Colours, share: Field) -> Colours:
     return image + share[..., None] * (colour - image)
 
 
-def stamp_tag(
-    canvas: Canvas, image: Colours, labels: Labels, hue: float
-) -> tuple[Colours, Labels]:
+def stamp_tag(canvas: Canvas, image: Colours, labels: Labels, hue: float) -> tuple[Colours, Labels]:
     """The planted shortcut: a square of one hue (0..1) in the top left corner, and its bit in the label map."""
     side = TAG_SIDE_FRACTION * canvas.pixel * canvas.shape[1]
     inside = (np.abs(canvas.y - side)[:, None] < side / 2) & (np.abs(canvas.x - side)[None, :] < side / 2)

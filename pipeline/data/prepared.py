@@ -1,0 +1,59 @@
+"""The prepared set as later stages read it: arrays that stay on disk, the index, the audit."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from pipeline.errors import StudyError
+from pipeline.records import Audit
+
+COLUMNS = ["row", "file", "class", "label", "split", "group", "sha256", "has_mask"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    images: UInt8[np.ndarray, "n s s 3"]  # memory-mapped
+    masks: UInt8[np.ndarray, "n s s"] | None  # 0 or 1; blank rows where the index says has_mask is False
+    index: pd.DataFrame
+    audit: Audit
+
+    def rows(self, split: str) -> Int64[np.ndarray, " m"]:
+        """Positions in `images` of one split, rising."""
+        return self.index.loc[self.index["split"] == split, "row"].to_numpy(dtype=np.int64)
+
+
+def load_prepared(folder: Path) -> Prepared:
+    """The set in `folder`; pixels are read when they are used.
+
+    Raises:
+        StudyError: a file is absent or damaged, or they do not belong together.
+    """
+    audit = Audit.read(folder)
+    try:
+        index = pd.read_csv(folder / "index.csv", keep_default_na=False)
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        masks = np.load(folder / "masks.npy", mmap_mode="r") if audit.masks else None
+    except FileNotFoundError as error:
+        raise StudyError(f"{error.filename}: no such file; run `dvc repro preprocess@{audit.dataset}`") from None
+    except (ValueError, OSError) as error:
+        raise _inconsistent(folder, audit, str(error)) from None
+    square = (audit.images, audit.image_size_px, audit.image_size_px)
+    if list(index.columns) != COLUMNS or len(index) != audit.images:
+        raise _inconsistent(folder, audit, "index.csv does not list the images of audit.json")
+    if images.shape != (*square, 3) or (masks is not None and masks.shape != square):
+        raise _inconsistent(folder, audit, "the arrays do not hold the images of audit.json")
+    return Prepared(images, masks, index, audit)
+
+
+def to_tensor(images: UInt8[np.ndarray, "n s s 3"]) -> Float[Tensor, "n 3 s s"]:
+    """The images in [0, 1] float32, channels first."""
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)).div_(255)
+
+
+def _inconsistent(folder: Path, audit: Audit, reason: str) -> StudyError:
+    return StudyError(f"{folder}: {reason}; run `dvc repro -f preprocess@{audit.dataset}`")

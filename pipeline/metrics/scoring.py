@@ -1,0 +1,389 @@
+"""One cell's heatmaps, scored: insertion and deletion curves, localisation, and their means with intervals.
+
+Every map in attributions.npz is scored, the baselines' too, for both target rules. A gain compares a method with the
+random map of the same grid on the same image, so that neither the model's confidence nor the grid's fineness counts.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline.data.prepared import Prepared, load_prepared, to_tensor
+from pipeline.device import autocast, resolve_device, set_threads
+from pipeline.errors import StudyError
+from pipeline.files import sha256_of, whole_folder
+from pipeline.metrics import substrates
+from pipeline.metrics.faithfulness import (
+    TIE_RULE,
+    Predict,
+    auc,
+    perturbation_curves,
+    pixel_counts,
+    saliency_ranks,
+    see,
+    upsampled,
+)
+from pipeline.metrics.localisation import mask_fraction, mass_ratio, pointing_game
+from pipeline.metrics.statistics import mean_interval
+from pipeline.models.build import Classifier
+from pipeline.models.checkpoint import load_checkpoint
+from pipeline.params import ScoreParams, StudyParams
+from pipeline.records import Explanation, Receipt, Summary, TargetRule
+from pipeline.seeds import cell_seed
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "model.safetensors"
+ARRAYS = "attributions.npz"
+IMAGES_AT_A_TIME = 32  # bounds the memory of a long test set, and is how often progress is told
+
+RULES: tuple[TargetRule, ...] = ("predicted", "true")
+CurveName = Literal["insertion", "deletion"]
+Curves = dict[str, Float32[np.ndarray, "n points"]]  # by `<method>/<rule>/<curve>`
+Metrics = dict[str, dict[str, float]]
+
+LOCALISATION_COLUMNS = ["row", "target_rule", "method", "pointing_hit", "mass_ratio", "mask_fraction"]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The images explained for one target rule: rows of the prepared set, the classes explained, maps by method."""
+
+    rule: TargetRule
+    rows: Int64[np.ndarray, " n"]
+    targets: Int64[np.ndarray, " n"]
+    maps: dict[str, Float32[np.ndarray, "n _ _"]]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """All that decides the curves of a map."""
+
+    predict: Predict
+    prepared: Prepared
+    substrates: dict[CurveName, str]
+    steps: int
+    batch_size: int
+    device: torch.device
+
+
+def score_cell(
+    prepared_dir: Path,
+    model_dir: Path,
+    heatmap_dir: Path,
+    score_dir: Path,
+    dataset: str,
+    model: str,
+    params: ScoreParams,
+    study: StudyParams,
+    progress: Callable[[int, int], None],
+) -> Summary:
+    """Write scores.csv, localisation.csv, curves.npz, curves_mean.csv and summary.json; the latter is returned.
+
+    Args:
+        progress: told how many images are done, and of how many; a misclassified image counts once for each rule.
+
+    Raises:
+        StudyError: checkpoint, heatmaps and prepared set do not belong together, or a parameter does not fit them.
+    """
+    set_threads(study.threads)
+    prepared = load_prepared(prepared_dir)
+    explanation = _checked_explanation(prepared_dir, prepared, model_dir, heatmap_dir)
+    device = resolve_device(study.device)
+    classifier, _ = load_checkpoint(model_dir / CHECKPOINT, str(device))
+    scorer = Scorer(
+        predict=_predictor(classifier, device, params.precision),
+        prepared=prepared,
+        substrates={"insertion": params.insertion_substrate, "deletion": params.deletion_substrate},
+        steps=_checked_steps(params.steps, prepared),
+        batch_size=params.batch_size,
+        device=device,
+    )
+    explained = load_explained(heatmap_dir / ARRAYS)
+    logger.info("%s-%s: scoring %d images in %d steps", dataset, model, explanation.images, scorer.steps)
+    curves = _curves(scorer, explained, progress)
+    scores = score_table(explained, curves, prepared.index, scorer.substrates)
+    localisation = localisation_table(explained, prepared)
+    summary = _summary(explanation, params, scores, localisation, cell_seed(study.seed, dataset, model))
+    _write(score_dir, summary, scores, localisation, curves)
+    return summary
+
+
+def load_explained(path: Path) -> list[Explained]:
+    """What attributions.npz holds, by target rule; a rule without images is left out.
+
+    Raises:
+        StudyError: a map is not finite, or has no random map of its grid to be compared with.
+    """
+    with np.load(path) as held:
+        arrays = {name: held[name] for name in held.files}
+    found = []
+    for rule in RULES:
+        maps = {name.removesuffix(f"/{rule}"): arrays[name] for name in arrays if name.endswith(f"/{rule}")}
+        _check_maps(maps, path)
+        if len(rows := arrays[f"rows_{rule}"]):
+            found.append(Explained(rule, rows, arrays[f"targets_{rule}"], maps))
+    return found
+
+
+def score_table(
+    explained: list[Explained], curves: Curves, index: pd.DataFrame, substrate_names: dict[CurveName, str]
+) -> pd.DataFrame:
+    """scores.csv: one line for each image, target rule, method and curve."""
+    about = index.set_index("row")[["file", "label"]]
+    predicted = pd.Series(explained[0].targets, index=explained[0].rows)
+    parts = []
+    for part in explained:
+        for method, maps in part.maps.items():
+            for curve, substrate in substrate_names.items():
+                points = curves[f"{method}/{part.rule}/{curve}"]
+                first, last = points[:, 0], points[:, -1]
+                columns = {
+                    "row": part.rows,
+                    "file": about.loc[part.rows, "file"].to_numpy(),
+                    "label": about.loc[part.rows, "label"].to_numpy(),
+                    "predicted": predicted.loc[part.rows].to_numpy(),
+                    "correct": (predicted.loc[part.rows] == about.loc[part.rows, "label"]).to_numpy(),
+                    "target_rule": part.rule,
+                    "target": part.targets,
+                    "method": method,
+                    "grid": _grid(maps),
+                    "curve": curve,
+                    "substrate": substrate,
+                    "steps": points.shape[1] - 1,
+                    "auc": auc(torch.from_numpy(points)).numpy(),
+                    "probability_full": last if curve == "insertion" else first,
+                    "probability_substrate": first if curve == "insertion" else last,
+                }
+                parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def localisation_table(explained: list[Explained], prepared: Prepared) -> pd.DataFrame:
+    """localisation.csv: one line for each image that has a mask with anything in it, target rule and method."""
+    parts = (
+        [] if prepared.masks is None else [found for part in explained for found in _localised(part, prepared.masks)]
+    )
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=LOCALISATION_COLUMNS)
+
+
+def method_metrics(scores: pd.DataFrame, localisation: pd.DataFrame, seed: int, resamples: int) -> Metrics:
+    """Means over the images of one target rule by method, with 95 % intervals where there are two images or more.
+
+    A gain is positive where the method does better than the random map of its grid.
+    """
+    areas = scores.pivot(index="row", columns=["curve", "method"], values="auc")
+    metrics: Metrics = {}
+    for method, grid in scores.groupby("method", sort=False)["grid"].first().items():
+        insertion, deletion = areas["insertion", method], areas["deletion", method]
+        values = {"insertion_auc": insertion, "deletion_auc": deletion}
+        twin = _random_twin(grid, scores.loc[scores["method"] == "random", "grid"].iloc[0])
+        if method != twin:
+            values["insertion_gain"] = insertion - areas["insertion", twin]
+            values["deletion_gain"] = areas["deletion", twin] - deletion
+        metrics[str(method)] = _with_intervals(values, seed, resamples) | _localisation_means(
+            localisation[localisation["method"] == method]
+        )
+    return metrics
+
+
+def mean_curves(scores: pd.DataFrame, curves: Curves) -> pd.DataFrame:
+    """curves_mean.csv: the mean curve of each method over all images, for the class predicted."""
+    parts = []
+    for curve, method in scores[["curve", "method"]].drop_duplicates().itertuples(index=False):
+        mean = curves[f"{method}/predicted/{curve}"].mean(axis=0, dtype=np.float64)
+        fraction = np.linspace(0, 1, len(mean))
+        parts.append(pd.DataFrame({"curve": curve, "method": method, "fraction": fraction, "probability": mean}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _checked_explanation(prepared_dir: Path, prepared: Prepared, model_dir: Path, heatmap_dir: Path) -> Explanation:
+    """The record of the heatmaps, once prepared set, checkpoint and arrays are known to be those it speaks of."""
+    receipt, explanation = Receipt.read(model_dir), Explanation.read(heatmap_dir)
+    checkpoint, arrays = model_dir / CHECKPOINT, heatmap_dir / ARRAYS
+    for path in (checkpoint, arrays):
+        if not path.is_file():
+            raise StudyError(f"{path}: no such file; run `dvc repro` to make it")
+    if not sha256_of(checkpoint) == receipt.checkpoint_sha256 == explanation.checkpoint_sha256:
+        raise StudyError(f"{checkpoint}: not the checkpoint that {heatmap_dir} explains; run `dvc repro`")
+    if sha256_of(arrays) != explanation.attributions_sha256:
+        raise StudyError(f"{arrays}: not the arrays of the explanation.json beside it; run `dvc repro -f` to make both")
+    if prepared.audit.data_sha256 != explanation.data_sha256:
+        raise StudyError(f"{prepared_dir}: not the set whose images {heatmap_dir} explains; run `dvc repro`")
+    return explanation
+
+
+def _checked_steps(steps: int, prepared: Prepared) -> int:
+    """The steps a curve will have, see `pixel_counts`."""
+    try:
+        taken = len(pixel_counts(prepared.audit.image_size_px**2, steps)) - 1
+    except ValueError as error:
+        raise StudyError(f"score.{error}; lower score.steps") from None
+    if taken != steps:
+        logger.warning("score.steps: %d equal steps already reach the end in %d; curves have %d", steps, taken, taken)
+    return taken
+
+
+def _check_maps(maps: dict[str, Float32[np.ndarray, "n _ _"]], path: Path) -> None:
+    for method, values in maps.items():
+        if not np.isfinite(values).all():
+            raise StudyError(f"{path}: maps of {method} are not finite; run `dvc repro -f` to make them anew")
+        twin = _random_twin(_grid(values), _grid(maps["random"])) if "random" in maps else "random"
+        if twin not in maps:
+            raise StudyError(f"{path}: no maps of {twin} to compare {method} with; run `dvc repro -f` to make them")
+
+
+def _grid(maps: Float32[np.ndarray, "n h w"]) -> str:
+    return f"{maps.shape[1]}x{maps.shape[2]}"
+
+
+def _random_twin(grid: str, random_grid: str) -> str:
+    """The name of the random map on a grid."""
+    return "random" if grid == random_grid else f"random_{grid}"
+
+
+def _predictor(classifier: Classifier, device: torch.device, precision: str) -> Predict:
+    def predict(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
+        with torch.inference_mode(), autocast(device, precision):
+            return classifier(images).float().softmax(dim=1)
+
+    return predict
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(first, min(first + IMAGES_AT_A_TIME, count)) for first in range(0, count, IMAGES_AT_A_TIME))
+
+
+def _curves(scorer: Scorer, explained: list[Explained], progress: Callable[[int, int], None]) -> Curves:
+    blocks: dict[str, list[Float32[np.ndarray, "n points"]]] = {}
+    done, total = 0, sum(len(part.rows) for part in explained)
+    with tqdm(total=total, unit="image", disable=None) as bar:
+        for part in explained:
+            for block in _blocks(len(part.rows)):
+                for name, points in _block_curves(scorer, part, block).items():
+                    blocks.setdefault(name, []).append(points)
+                bar.update(block.stop - block.start)
+                done += block.stop - block.start
+                progress(done, total)
+    return {name: np.concatenate(found) for name, found in blocks.items()}
+
+
+def _block_curves(scorer: Scorer, part: Explained, block: slice) -> Curves:
+    """Curves of all maps of some images; what the model says of images and substrates is asked once for all."""
+    images = to_tensor(scorer.prepared.images[part.rows[block]])
+    full = see(scorer.predict, images.to(scorer.device), scorer.batch_size)
+    # Made on the CPU: a GPU may convolve in TF32, and the substrate is to be the same picture everywhere.
+    pictures = {name: substrates.get(name)(images).to(scorer.device) for name in scorer.substrates.values()}
+    seen = {name: see(scorer.predict, picture, scorer.batch_size) for name, picture in pictures.items()}
+    targets = torch.from_numpy(part.targets[block]).to(scorer.device)
+    curves: Curves = {}
+    for method, maps in part.maps.items():
+        attributions = torch.from_numpy(maps[block]).to(scorer.device)
+        ranks = saliency_ranks(upsampled(attributions, (images.shape[2], images.shape[3])))
+        for curve, name in scorer.substrates.items():
+            start, finish = (seen[name], full) if curve == "insertion" else (full, seen[name])
+            points = perturbation_curves(scorer.predict, start, finish, ranks, targets, scorer.steps, scorer.batch_size)
+            curves[f"{method}/{part.rule}/{curve}"] = points.cpu().numpy()
+    return curves
+
+
+def _localised(part: Explained, masks: UInt8[np.ndarray, "n s s"]) -> Iterator[pd.DataFrame]:
+    """The lines of each method, some images at a time; images whose mask is empty have none."""
+    held = np.flatnonzero([masks[row].any() for row in part.rows])
+    for method, maps in part.maps.items():
+        for block in _blocks(len(held)):
+            chosen = held[block]
+            rows = part.rows[chosen]
+            inside = torch.from_numpy(masks[rows] > 0)
+            yield _localised_block(rows, inside, part.rule, method, torch.from_numpy(maps[chosen]))
+
+
+def _localised_block(
+    rows: Int64[np.ndarray, " n"],
+    masks: Bool[Tensor, "n h w"],
+    rule: TargetRule,
+    method: str,
+    maps: Float[Tensor, "n rows columns"],
+) -> pd.DataFrame:
+    attributions = upsampled(maps, (masks.shape[1], masks.shape[2]))
+    columns = (
+        rows,
+        rule,
+        method,
+        pointing_game(attributions, masks).numpy(),
+        mass_ratio(attributions, masks).numpy(),
+        mask_fraction(masks).numpy(),
+    )
+    return pd.DataFrame(dict(zip(LOCALISATION_COLUMNS, columns, strict=True)))
+
+
+def _with_intervals(values: dict[str, pd.Series], seed: int, resamples: int) -> dict[str, float]:
+    """Means, with `_low` and `_high` beside them unless there is only one image, which has no interval."""
+    metrics: dict[str, float] = {}
+    for name, series in values.items():
+        mean, low, high = mean_interval(series.to_numpy(dtype=np.float64), seed, resamples)
+        metrics |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    return {name: value for name, value in metrics.items() if np.isfinite(value)}
+
+
+def _localisation_means(localisation: pd.DataFrame) -> dict[str, float]:
+    if localisation.empty:
+        return {}
+    names = {"pointing_game": "pointing_hit", "pointing_chance": "mask_fraction", "mass_ratio": "mass_ratio"}
+    return {name: float(localisation[column].astype(float).mean()) for name, column in names.items()}
+
+
+def _summary(
+    explanation: Explanation, params: ScoreParams, scores: pd.DataFrame, localisation: pd.DataFrame, seed: int
+) -> Summary:
+    predicted = scores[scores["target_rule"] == "predicted"]
+    found = localisation[localisation["target_rule"] == "predicted"]
+    once = predicted.drop_duplicates(["row", "substrate"])
+    return Summary(
+        dataset=explanation.dataset,
+        model=explanation.model,
+        checkpoint_sha256=explanation.checkpoint_sha256,
+        data_sha256=explanation.data_sha256,
+        attributions_sha256=explanation.attributions_sha256,
+        steps=int(scores["steps"].iloc[0]),
+        tie_rule=TIE_RULE,
+        precision=params.precision,
+        insertion_substrate=params.insertion_substrate,
+        deletion_substrate=params.deletion_substrate,
+        images=explanation.images,
+        misclassified=explanation.misclassified,
+        probability_full=float(predicted.drop_duplicates("row")["probability_full"].mean()),
+        probability_substrate={
+            str(name): float(value) for name, value in once.groupby("substrate")["probability_substrate"].mean().items()
+        },
+        metrics=method_metrics(predicted, found, seed, params.bootstrap_resamples),
+        metrics_misclassified=_misclassified_metrics(scores, localisation, seed, params.bootstrap_resamples),
+    )
+
+
+def _misclassified_metrics(scores: pd.DataFrame, localisation: pd.DataFrame, seed: int, resamples: int) -> Metrics:
+    wrong = scores[~scores["correct"]]
+    metrics: Metrics = {}
+    for rule, part in wrong.groupby("target_rule"):
+        of_rule = localisation[(localisation["target_rule"] == rule) & localisation["row"].isin(part["row"])]
+        by_method = method_metrics(part, of_rule, seed, resamples)
+        metrics |= {f"{method}/{rule}": values for method, values in by_method.items()}
+    return metrics
+
+
+def _write(score_dir: Path, summary: Summary, scores: pd.DataFrame, localisation: pd.DataFrame, curves: Curves) -> None:
+    tables = {"scores": scores, "localisation": localisation, "curves_mean": mean_curves(scores, curves)}
+    with whole_folder(score_dir) as folder:
+        for name, table in tables.items():
+            table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n", float_format="%.9g")
+        np.savez(folder / "curves.npz", **curves)  # type: ignore[arg-type]  # numpy's stub
+        summary.write(folder)

@@ -1,0 +1,16 @@
+"""The versions a result depends on, read without importing anything."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+DECIDING = ("albumentations", "numpy", "opencv-python-headless", "scikit-learn", "scipy", "timm", "torch", "torchvision")
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that decide numbers, by name; absent ones are left out."""
+    found = {}
+    for name in DECIDING:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
