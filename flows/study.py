@@ -1,27 +1,100 @@
-"""The whole study: `dvc repro`, watched by a Prefect server that is up while it runs, and its table at the end."""
+"""The whole study: the stages that `dvc repro` would run, several at a time, watched by Prefect; its table at the end.
+
+DVC stays the judge of what is stale and the keeper of dvc.lock: each stage is `dvc --wait-for-lock repro -s <stage>`,
+started as soon as the stages it waits for are done.
+"""
 
 import argparse
+import os
 import subprocess
 import sys
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 from flows.layout import REPORT
 from flows.runner import run_main
 from flows.servers import prefect_server
-from pipeline.params import load_params
+from pipeline.errors import StudyError
+from pipeline.params import StudyParams, load_params
 
 
-def study() -> None:
-    """Reproduce what is stale, then print the table and where to look."""
-    load_params()  # a fault in params.yaml is named here once, not by the first stage that meets it
+def study(workers: int | None = None) -> None:
+    """Bring the whole study up to date, then print its table and where to look.
+
+    Raises:
+        StudyError: a stage failed; stages that do not wait for it have run.
+    """
+    params = load_params()  # a fault in params.yaml is named here once, not by the first stage that meets it
     with prefect_server():
-        if code := subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode:
-            sys.exit(code)
-    from pipeline.report.tables import console_table
+        failed = run_stages(stale_stages(), workers or default_workers(params.study))
+    if failed:
+        raise StudyError(f"{', '.join(failed)} failed; the reason is above, after the stage's name")
+    from pipeline.report.tables import console_table  # pandas is not needed before
 
-    print(console_table(REPORT))
-    print(f"\nreport          {REPORT / 'index.html'}\nruns and models make ui")
+    print(f"{console_table(REPORT)}\n\nreport           {REPORT / 'index.html'}\nruns and models  make ui")
+
+
+def default_workers(study: StudyParams) -> int:
+    """As many stages at a time as the cores can feed; one at a time where they would share a GPU."""
+    shares_gpu = study.device != "cpu" and Path("/dev/nvidia0").exists()
+    return 1 if shares_gpu else max(1, (os.cpu_count() or 1) // study.threads)
+
+
+def stale_stages() -> dict[str, set[str]]:
+    """Names of the stages that `dvc repro` would look at again, each with those among them that it waits for."""
+    from dvc.repo import Repo  # half a second
+
+    with Repo() as repo:
+        changed = repo.status()
+        graph = repo.index.graph  # an edge leads from a stage to one that it waits for
+        waits = {stage.addressing: {needed.addressing for needed in graph.successors(stage)} for stage in graph}
+    stale: set[str] = set()
+    for name in TopologicalSorter(waits).static_order():
+        if name in changed or waits[name] & stale:
+            stale.add(name)
+    return {name: waits[name] & stale for name in stale}
+
+
+def run_stages(waits: dict[str, set[str]], workers: int) -> list[str]:
+    """Runs the stages, at most `workers` at a time; the names of those that failed come back.
+
+    Args:
+        waits: stage -> stages that must be done before it. What waits for a failed stage is not run.
+    """
+    order = TopologicalSorter(waits)
+    order.prepare()
+    failed, running = [], dict[Future[int], str]()
+    with ThreadPoolExecutor(workers) as pool:
+        while order.is_active():
+            running |= {pool.submit(reproduce, name): name for name in order.get_ready()}
+            if not running:
+                break  # all that is left waits for a stage that failed
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(future)
+                if future.result() == 0:
+                    order.done(name)
+                else:
+                    failed.append(name)
+    return failed
+
+
+def reproduce(name: str) -> int:
+    """Runs one stage, its lines shown after its name; the exit code comes back."""
+    command = [sys.executable, "-u", "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip():
+                print(f"{name:18} {line.rstrip()}", flush=True)
+    return process.returncode
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows.study", description=(study.__doc__ or "").splitlines()[0])
+    parser.add_argument("--workers", type=int, help="stages that run at a time; default: cores / study.threads")
+    run_main(lambda: study(parser.parse_args().workers))
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m flows.study", description=study.__doc__).parse_args()
-    run_main(study)
+    main()

@@ -2,7 +2,16 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-DECIDING = ("albumentations", "numpy", "opencv-python-headless", "scikit-learn", "scipy", "timm", "torch", "torchvision")
+DECIDING = (
+    "albumentations",
+    "numpy",
+    "opencv-python-headless",
+    "scikit-learn",
+    "scipy",
+    "timm",
+    "torch",
+    "torchvision",
+)
 
 
 def package_versions() -> dict[str, str]:

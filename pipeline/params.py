@@ -3,8 +3,9 @@
 Only flows load the file; a function gets its own section or plain values.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -167,7 +168,7 @@ def _refuse_unknown(key: str, names: tuple[str, ...], known: dict[str, object] |
         raise ValueError(f"{key}: a name stands twice")
 
 
-def _describe(fault: dict) -> str:
+def _describe(fault: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in fault["loc"])
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":

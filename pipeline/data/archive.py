@@ -26,7 +26,7 @@ MAX_BYTES = 16 << 30  # unpacked, inner archives included; PBC has 0.3 GB
 MAX_RATIO = 100  # unpacked to packed; images hardly shrink, bombs reach 1000
 FREE_BYTES = 1 << 20  # unpacked, up to which the ratio does not matter
 MAX_DEPTH = 2  # an archive in an archive
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
+ARCHIVE_ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 DRIVE = re.compile(r"[A-Za-z]:")
 DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
@@ -72,7 +72,9 @@ def unpack(archive: Path, folder: Path, progress: Callable[[int, int], None]) ->
 
 def _unpack(file: IO[bytes], shown: str, place: PurePosixPath, depth: int, unpacking: Unpacking) -> None:
     try:
-        members = _checked(_members(file, shown), file.seek(0, 2), shown, place, unpacking)
+        packed = file.seek(0, 2)
+        file.seek(0)
+        members = _checked(_members(file, shown), packed, shown, place, unpacking)
         wanted = [member for member in members if not is_hidden(member.path) and _is_wanted(member.path)]
         unpacking.skipped += len(members) - len(wanted)
         for done, member in enumerate(wanted, start=1):
@@ -106,7 +108,7 @@ def _copy(member: Member, target: IO[bytes]) -> None:
 
 
 def _is_wanted(path: PurePosixPath) -> bool:
-    return has_image_suffix(path) or path.suffix.lower() in ARCHIVE_SUFFIXES
+    return has_image_suffix(path) or path.name.lower().endswith(ARCHIVE_ENDINGS)
 
 
 def _checked(
@@ -119,10 +121,13 @@ def _checked(
         unpacking.size += member.size
         unpacking.members += 1
         if unpacking.size > MAX_BYTES or unpacking.members > MAX_MEMBERS:
-            raise StudyError(f"{shown}: holds more than {MAX_MEMBERS:,} files or {MAX_BYTES:,} bytes; is it the image set?")
+            raise StudyError(
+                f"{shown}: holds more than {MAX_MEMBERS:,} files or {MAX_BYTES:,} bytes; is it the image set?"
+            )
         if size > max(MAX_RATIO * packed, FREE_BYTES):
             raise StudyError(f"{shown}: unpacks to over {MAX_RATIO} times its size, as no images do; download it again")
-        if (path := place / member.path) in unpacking.names:
+        path = place / member.path
+        if has_image_suffix(path) and path in unpacking.names:
             raise StudyError(f"{shown}: holds {path} twice; unpack it by hand and give the folder's path")
         unpacking.names.add(path)
         checked.append(member)

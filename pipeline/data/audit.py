@@ -62,7 +62,9 @@ def _first_fault(one: Found) -> str:
 
 def unreadable(found: Iterable[Found]) -> tuple[Dropped, ...]:
     """Images that cannot be read, and masks that cannot be used."""
-    images = (Dropped(file=f.image.file, reason=f"cannot be read: {f.reading.problem}") for f in found if f.reading.problem)
+    images = (
+        Dropped(file=f.image.file, reason=f"cannot be read: {f.reading.problem}") for f in found if f.reading.problem
+    )
     return (*images, *chain.from_iterable(one.reading.refused_masks for one in found))
 
 
@@ -128,4 +130,6 @@ def _as_copy(one: Found, first: Found) -> Dropped:
 
 def _as_look_alike(one: Found, group: Iterable[Found]) -> Dropped:
     others = ", ".join(other.image.file for other in group if other.image.class_name != one.image.class_name)
-    return Dropped(file=one.image.file, reason=f"looks like {others} of another class; kept on the same side of the split")
+    return Dropped(
+        file=one.image.file, reason=f"looks like {others} of another class; kept on the same side of the split"
+    )

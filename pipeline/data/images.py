@@ -1,7 +1,7 @@
 """The one decoder: the bytes of an image file to a square RGB array, alike in training and serving; masks likewise.
 
-One rule for each oddity. The content decides what a file is, not its name. EXIF orientation is applied. Transparency is
-dropped, colours stay. 16-bit grey is scaled to 8 bit by its container's range, which is 12 bit where no value is larger.
+One rule for each oddity. The content decides what a file is, not its name. EXIF orientation is applied. Transparency
+is dropped, colours stay. 16-bit grey is scaled to 8 bits by its range, which is 12 bits where no value is larger.
 Images are *stretched* to the square: nothing is cut off, no border is added, and a mask takes the same path, so that
 it stays on its lesion; the price is a change of aspect (PBC 360 x 363: none to speak of; BUSI about 1.2 : 1).
 """

@@ -68,7 +68,7 @@ def list_files(folder: Path) -> list[PurePosixPath]:
         found += [PurePosixPath(Path(parent, name).relative_to(folder).as_posix()) for name in names]
     for path in found:
         if any("\udc80" <= letter <= "\udcff" for letter in str(path)):
-            raise StudyError(f"{folder}: the file name {ascii(str(path))} is not UTF-8; rename the file")
+            raise StudyError(f"{folder}: the file name {str(path)!a} is not UTF-8; rename the file")
     return sorted(found, key=str)
 
 

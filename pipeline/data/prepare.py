@@ -49,7 +49,9 @@ def prepare_dataset(
         raise StudyError(f"{raw_folder}: no such folder; run `dvc repro fetch@{spec.name}` to make it")
     scan = scan_folder(raw_folder, spec, str(raw_folder))
     with whole_folder(prepared_folder) as folder:
-        arrays = Arrays(raw_folder, folder / "all_images.npy", folder / "all_masks.npy", preprocess_params.image_size_px)
+        arrays = Arrays(
+            raw_folder, folder / "all_images.npy", folder / "all_masks.npy", preprocess_params.image_size_px
+        )
         found = _read_all(scan.images, arrays, processes, progress)
         audit.refuse_if_too_many_unusable(found, preprocess_params.max_unreadable_fraction, str(raw_folder))
         readable = [one for one in found if not one.reading.problem]

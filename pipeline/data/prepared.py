@@ -12,7 +12,10 @@ from torch import Tensor
 from pipeline.errors import StudyError
 from pipeline.records import Audit
 
-COLUMNS = ["row", "file", "class", "label", "split", "group", "sha256", "has_mask"]
+COLUMNS = {
+    "row": "int64", "file": "str", "class": "str", "label": "int64", "split": "str", "group": "int64", "sha256": "str",
+    "has_mask": "bool",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def load_prepared(folder: Path) -> Prepared:
     """
     audit = Audit.read(folder)
     try:
-        index = pd.read_csv(folder / "index.csv", keep_default_na=False)
+        index = pd.read_csv(folder / "index.csv", dtype=COLUMNS, keep_default_na=False)
         images = np.load(folder / "images.npy", mmap_mode="r")
         masks = np.load(folder / "masks.npy", mmap_mode="r") if audit.masks else None
     except FileNotFoundError as error:
@@ -43,7 +46,7 @@ def load_prepared(folder: Path) -> Prepared:
     except (ValueError, OSError) as error:
         raise _inconsistent(folder, audit, str(error)) from None
     square = (audit.images, audit.image_size_px, audit.image_size_px)
-    if list(index.columns) != COLUMNS or len(index) != audit.images:
+    if list(index.columns) != list(COLUMNS) or len(index) != audit.images:
         raise _inconsistent(folder, audit, "index.csv does not list the images of audit.json")
     if images.shape != (*square, 3) or (masks is not None and masks.shape != square):
         raise _inconsistent(folder, audit, "the arrays do not hold the images of audit.json")

@@ -56,7 +56,13 @@ def read_image(arrays: Arrays, place: tuple[int, ImageFile]) -> Reading:
         np.load(arrays.masks, mmap_mode="r+")[row] = square
         fraction, vanished = float(mask.mean()), bool(mask.any() and not square.any())
     return Reading(
-        hashlib.sha256(content).hexdigest(), "", _pixels_sha256(image), perceptual_hash(image), refused, fraction, vanished
+        hashlib.sha256(content).hexdigest(),
+        "",
+        _pixels_sha256(image),
+        perceptual_hash(image),
+        refused,
+        fraction,
+        vanished,
     )
 
 

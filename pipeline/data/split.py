@@ -39,9 +39,7 @@ def split_groups(
     return splits
 
 
-def due_counts(
-    totals: Int64[np.ndarray, " c"], fractions: tuple[float, float, float]
-) -> Int64[np.ndarray, "splits c"]:
+def due_counts(totals: Int64[np.ndarray, " c"], fractions: tuple[float, float, float]) -> Int64[np.ndarray, "splits c"]:
     """Images due to each split in each class: the fractions, rounded, and at least one; train takes the remainder."""
     _, validation, test = (np.maximum(np.rint(fraction * totals), 1).astype(np.int64) for fraction in fractions)
     return np.stack([np.maximum(totals - validation - test, 1), validation, test])

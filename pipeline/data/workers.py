@@ -11,7 +11,10 @@ CHUNK = 8  # items that a process takes at a time
 
 @contextmanager
 def mapper(processes: int) -> Iterator[Callable]:
-    """`map` over fresh processes if there is more than one; results come in order, and work not begun dies with the block."""
+    """`map`, over fresh processes if there is more than one; results keep their order.
+
+    Work not begun when the block ends is given up.
+    """
     if processes == 1:
         yield map
         return

@@ -25,7 +25,7 @@ def classify_cell(prepared_dir: Path, model_dir: Path, batch_size: int, study: S
     """Write predictions.csv and classification.json of the test split beside the checkpoint; the latter is returned.
 
     Raises:
-        StudyError: checkpoint and prepared set do not belong together, or a class has no test image.
+        StudyError: checkpoint and prepared set do not belong together.
     """
     set_threads(study.threads)
     data, device = load_prepared(prepared_dir), resolve_device(study.device)
@@ -71,14 +71,8 @@ def prediction_table(
 def classification(
     labels: Int64[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], classes: tuple[str, ...]
 ) -> dict[str, dict[str, float] | list[list[int]]]:
-    """`test`, `recall` and `confusion` of the record.
-
-    Raises:
-        StudyError: a class has no image, so its recall and its area under the curve are not defined.
-    """
+    """`test`, `recall` and `confusion` of the record; every class has images, the split sees to it."""
     known, predicted = list(range(len(classes))), probabilities.argmax(axis=1)
-    if absent := [name for position, name in enumerate(classes) if position not in labels]:
-        raise StudyError(f"no test image of {', '.join(absent)}; raise preprocess.test_fraction")
     recall = recall_score(labels, predicted, labels=known, average=None, zero_division=0)
     return {
         "test": {

@@ -13,10 +13,10 @@ from pipeline.models.weights import load_weights, pretrained_cfg
 ArchOptions = dict[str, int | float | str | bool | tuple[int, ...]]
 
 # Arguments of timm.create_model that are ours to give: a weights source among the options would go round `weights`.
-OWN_ARGUMENTS = frozenset(
-    "pretrained pretrained_cfg pretrained_cfg_overlay checkpoint_path cache_dir scriptable exportable no_jit "
-    "features_only in_chans num_classes img_size".split()
-)
+OWN_ARGUMENTS = {"img_size", "in_chans", "num_classes", "features_only", "pretrained", "checkpoint_path", "cache_dir"} | {
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+}
 
 
 class Classifier(nn.Module):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int64
 
+from pipeline.data.prepared import Prepared
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
 from pipeline.records import Classification, Explanation, Receipt, Summary
@@ -113,6 +114,15 @@ def load_heatmaps(heatmap_dir: Path) -> Heatmaps:
         probabilities=arrays["probabilities"],
         attributions={name: array for name, array in arrays.items() if "/" in name},
     )
+
+
+def refuse_other_images(prepared: Prepared, explanation: Explanation) -> None:
+    """Rows mean nothing on another prepared set than the one explained."""
+    if prepared.audit.data_sha256 != explanation.data_sha256:
+        raise StudyError(
+            f"{explanation.dataset}/{explanation.model}: explained on other images than the prepared ones; "
+            f"run `dvc repro score@{explanation.dataset}-{explanation.model}`"
+        )
 
 
 def title_of(name: str) -> str:

@@ -85,7 +85,7 @@ def confusion_figure(cells: Sequence[Cell]) -> Figure:
     """Counts on the test split, true classes down, predicted ones across; shaded by the share of the true class."""
     classes = len(cells[0].receipt.classes)
     side = 1.3 + 0.32 * classes
-    figure = Figure(figsize=(side * len(cells) + 0.9, side + 0.7), layout="constrained")
+    figure = Figure(figsize=(side * len(cells) + 0.9, side + 1.1), layout="constrained")
     axes = figure.subplots(1, len(cells), sharey=True, squeeze=False)[0]
     for axis, cell in zip(axes, cells, strict=True):
         _draw_confusion(axis, cell)
@@ -177,4 +177,4 @@ def _legend_below(figure: Figure, axes: np.ndarray) -> None:
     found = {}
     for axis in axes.flat:
         found |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(len(found), 4))
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(len(found), 6))

@@ -2,9 +2,9 @@
 
 Every claim comes down to measures: means over images whose 95 % bootstrap interval is held against a value that means
 "no effect". A measure speaks for the claim when its interval lies wholly on the claim's side, against it when wholly on
-the other, and is undecided otherwise or on fewer than MIN_IMAGES images. A claim is supported when every measure of
-every dataset speaks for it, not supported when any speaks against it, else undecided. All must agree, so the intervals
-are not corrected for their number.
+the other, and is undecided otherwise or on fewer than MIN_IMAGES images. A claim is supported when every measure taken
+speaks for it, not supported when any speaks against it, else undecided; what could not be measured, as localisation on
+images without masks, has no vote. All must agree, so the intervals are not corrected for their number.
 """
 
 import json
@@ -22,7 +22,7 @@ from pipeline.report.cells import Cell, random_twin
 from pipeline.report.overlays import strength, upsample
 from pipeline.seeds import cell_seed
 
-Verdict = Literal["supported", "not supported", "undecided"]
+Verdict = Literal["supported", "not supported", "undecided", "not measured"]  # a finding has one of the first three
 
 MIN_IMAGES = 10  # a bootstrap over fewer images says little
 RESAMPLES = 2000
@@ -149,7 +149,7 @@ def conclude(id: str, claim: str, rule: str, measures: Sequence[Measure]) -> Fin
 def overall(verdicts: Sequence[Verdict]) -> Verdict:
     if "not supported" in verdicts:
         return "not supported"
-    return "supported" if verdicts and set(verdicts) == {"supported"} else "undecided"
+    return "supported" if set(verdicts) - {"not measured"} == {"supported"} else "undecided"
 
 
 def measure(
@@ -158,11 +158,11 @@ def measure(
     """The mean of the values with its interval, and what it says; `below`: the claim wants it under `null`."""
     values = values.dropna()
     if values.empty:
-        return Measure(dataset, name, None, None, None, null, 0, "undecided", note or "no image to measure it on")
+        return Measure(dataset, name, None, None, None, null, 0, "not measured", note or "no image to measure it on")
     low, high = mean_interval(values.to_numpy(float), cell_seed(seed, "findings", dataset, name))
-    said = judge(low, high, null, below) if len(values) >= MIN_IMAGES else "undecided"
-    few = "" if len(values) >= MIN_IMAGES else f"fewer than {MIN_IMAGES} images"
-    return Measure(dataset, name, float(values.mean()), low, high, null, len(values), said, "; ".join(filter(None, (note, few))))
+    enough = len(values) >= MIN_IMAGES
+    said = judge(low, high, null, below) if enough else "undecided"
+    return Measure(dataset, name, float(values.mean()), low, high, null, len(values), said, note)
 
 
 def judge(low: float, high: float, null: float, below: bool) -> Verdict:

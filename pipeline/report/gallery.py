@@ -86,11 +86,11 @@ def _uri(content: bytes, kind: str) -> str:
 
 def _shown(row: int, cells: Sequence[Cell], pictures: Sequence[CellPictures], rules: tuple[str, ...]) -> Shown:
     first = pictures[0]
-    label, outlined = first.classes[first.label(row)], "" if first.mask(row) is None else ", its evidence outlined"
-    image = draw_outline(enlarge(first.image(row), TILE_PX), first.mask(row))
+    label, line = first.classes[first.label(row)], first.outline(row, TILE_PX)
+    image = draw_outline(enlarge(first.image(row), TILE_PX), line)
     answers = [_answer(row, cell, each, rules) for cell, each in zip(cells, pictures, strict=True)]
     file = str(first.prepared.index["file"].iloc[row])
-    return Shown(file, label, Tile(webp_uri(image), f"image of class {label}{outlined}"), tuple(answers))
+    return Shown(file, label, Tile(webp_uri(image), f"image of class {label}{', evidence outlined' if line is not None else ''}"), tuple(answers))
 
 
 def _answer(row: int, cell: Cell, pictures: CellPictures, rules: tuple[str, ...]) -> Answer | None:
@@ -110,5 +110,5 @@ def _answer(row: int, cell: Cell, pictures: CellPictures, rules: tuple[str, ...]
 def _tile(row: int, pictures: CellPictures, method: str, rule: str, alt: str) -> Tile:
     attribution = pictures.attribution(row, method, rule)
     assert attribution is not None  # the caller asks only for rules that hold the row
-    heat = draw_outline(draw_heatmap(pictures.image(row), attribution, TILE_PX), pictures.mask(row))
+    heat = draw_outline(draw_heatmap(pictures.image(row), attribution, TILE_PX), pictures.outline(row, TILE_PX))
     return Tile(webp_uri(heat), alt, f"{title_of(method)}, {rule} class")

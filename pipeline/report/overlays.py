@@ -13,27 +13,30 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.data.prepared import Prepared, load_prepared
 from pipeline.errors import StudyError
 from pipeline.files import whole_folder
 from pipeline.records import Explanation, Receipt
-from pipeline.report.cells import Heatmaps, load_heatmaps, title_of
+from pipeline.report.cells import Heatmaps, load_heatmaps, refuse_other_images, title_of
 
 CONTACT_SHEET = "contact_sheet.jpg"
 CONTACT_SHEET_BYTES = 150_000
 CONTACT_SHEET_IMAGES = 8
 
-PICTURE_PX = 304  # side of one picture in a PNG
+PICTURE_PX = 288  # side of one picture in a PNG
 TILE_PX = 120  # side of one picture in the contact sheet
 BAR_PX = 14
 PAD_PX = 8
 LINE_PX = 18
 INK, PAPER, WRONG = (32, 32, 32), (255, 255, 255), (180, 60, 0)
 
+RUN_LENGTH = 3  # zlib's Z_RLE: for these pictures smaller than its default, in the same time
 STRONGEST_ALPHA = 0.85
+GREY_DIMMED = np.float32(0.7)
 Picture = UInt8[np.ndarray, "h w 3"]
+Square = UInt8[np.ndarray, "side side 3"]
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,10 @@ class CellPictures:
     def image(self, row: int) -> Picture:
         return np.asarray(self.prepared.images[row])
 
-    def mask(self, row: int) -> Bool[np.ndarray, "h w"] | None:
+    def outline(self, row: int, side_px: int) -> Bool[np.ndarray, "side side"] | None:
+        """Of the evidence; None where the image has no mask or an empty one."""
         masks = self.prepared.masks
-        return None if masks is None or not masks[row].any() else np.asarray(masks[row]).astype(bool)
+        return None if masks is None or not masks[row].any() else outline(np.asarray(masks[row]) > 0, side_px)
 
     def attribution(self, row: int, method: str, rule: str) -> Float[np.ndarray, "h w"] | None:
         """None where the image was not explained under that rule."""
@@ -67,7 +71,7 @@ def draw_cell_overlays(prepared_dir: Path, model_dir: Path, heatmap_dir: Path, o
     Misclassified images come first, then the classes in turn. A contact sheet of some of them stands beside.
 
     Raises:
-        StudyError: the heatmaps are of another checkpoint than the model's.
+        StudyError: the heatmaps are of another checkpoint or of other images than those given.
     """
     pictures = _read_pictures(prepared_dir, model_dir, heatmap_dir)
     rows = overlay_rows(pictures)
@@ -104,38 +108,52 @@ def upsample(grid: Float32[np.ndarray, "h w"], side_px: int) -> Float32[np.ndarr
     return np.asarray(Image.fromarray(grid).resize((side_px, side_px), Image.Resampling.BILINEAR))
 
 
-def enlarge(image: Picture, side_px: int) -> Picture:
+def enlarge(image: Picture, side_px: int) -> Square:
     return np.asarray(Image.fromarray(image).resize((side_px, side_px), Image.Resampling.LANCZOS))
 
 
 def outline(mask: Bool[np.ndarray, "h w"], side_px: int) -> Bool[np.ndarray, "side side"]:
-    """The border of the mask, two pixels wide, smooth at any size; the picture's own edge counts as outside."""
+    """The border of the mask, finer in small pictures; the picture's own edge counts as outside."""
     soft = Image.fromarray(mask.astype(np.uint8) * 255).resize((side_px, side_px), Image.Resampling.BILINEAR)
-    inside = np.pad(np.asarray(soft) > 127, 2)
-    eroded = np.asarray(Image.fromarray(inside.astype(np.uint8)).filter(ImageFilter.MinFilter(5))) > 0
-    return (inside & ~eroded)[2:-2, 2:-2]
+    inside = np.asarray(soft) > 127
+    return inside & grown(~inside, max(1, side_px // 140), beyond=True)
 
 
-def draw_outline(picture: Picture, mask: Bool[np.ndarray, "h w"] | None) -> Picture:
-    """The picture with the mask's border in white on a dark seam, so that it shows on any ground."""
-    if mask is None:
+def grown(region: Bool[np.ndarray, "h w"], by_px: int, beyond: bool) -> Bool[np.ndarray, "h w"]:
+    """The region and all within `by_px` of it, in squares; `beyond` tells whether it goes on outside the picture."""
+    wide = np.pad(region, by_px, constant_values=beyond)
+    rows, columns = region.shape
+    across = np.logical_or.reduce([wide[:, shift : shift + columns] for shift in range(2 * by_px + 1)])
+    return np.logical_or.reduce([across[shift : shift + rows] for shift in range(2 * by_px + 1)])
+
+
+def draw_outline(picture: Picture, line: Bool[np.ndarray, "h w"] | None) -> Picture:
+    """The picture with the outline in white on a dark seam, so that it shows on any ground."""
+    if line is None:
         return picture
-    line = outline(mask, picture.shape[0])
-    seam = np.asarray(Image.fromarray(line.astype(np.uint8)).filter(ImageFilter.MaxFilter(3))) > 0
-    drawn = np.where((seam & ~line)[..., None], picture // 3, picture)
-    return np.where(line[..., None], np.uint8(255), drawn)
+    seam = grown(line, 1, beyond=False)
+    drawn = picture.copy()
+    drawn[seam] //= 3
+    drawn[line] = 255
+    return drawn
 
 
-def draw_heatmap(image: Picture, attribution: Float[np.ndarray, "h w"], side_px: int) -> Picture:
+def draw_heatmap(image: Picture, attribution: Float[np.ndarray, "rows columns"], side_px: int) -> Square:
     """The attribution in colour over the image in dimmed grey; the stronger, the less of the image shows through.
 
     Grey, because the bright end of a perceptually uniform colour map would drown in a stained smear's beige.
     """
-    grey = np.asarray(Image.fromarray(enlarge(image, side_px)).convert("L"), np.float32)[..., None] * 0.7
-    strong = upsample(strength(attribution), side_px)
-    colour = colour_table()[(strong * 255).round().astype(np.uint8)]
-    alpha = (STRONGEST_ALPHA * np.sqrt(strong))[..., None]
-    return (grey * (1 - alpha) + colour * alpha).round().astype(np.uint8)
+    grey = enlarge(np.asarray(Image.fromarray(image).convert("L").convert("RGB")), side_px)
+    level = (upsample(strength(attribution), side_px) * 255).round().astype(np.uint8)
+    opaque, seen_through = blend_tables()
+    return opaque[level] + (grey * seen_through[level][..., None]).astype(np.uint8)
+
+
+@lru_cache
+def blend_tables() -> tuple[UInt8[np.ndarray, "256 3"], Float32[np.ndarray, " 256"]]:
+    """By strength of the attribution: the colour to add, and how much of the dimmed grey image is left."""
+    alpha = STRONGEST_ALPHA * np.linspace(0, 1, 256, dtype=np.float32)
+    return (colour_table() * alpha[:, None]).astype(np.uint8), GREY_DIMMED * (1 - alpha)
 
 
 @lru_cache
@@ -149,11 +167,11 @@ def overlay_picture(pictures: CellPictures, row: int, method: str, rule: str) ->
     attribution = pictures.attribution(row, method, rule)
     if attribution is None:
         raise StudyError(f"row {row}: not explained for its {rule} class")
-    image, mask = pictures.image(row), pictures.mask(row)
+    image, line = pictures.image(row), pictures.outline(row, PICTURE_PX)
     top = 3 * LINE_PX + PAD_PX
     page = Image.new("RGB", (2 * PICTURE_PX + 4 * PAD_PX + BAR_PX + 34, PICTURE_PX + top + PAD_PX), PAPER)
-    page.paste(Image.fromarray(draw_outline(enlarge(image, PICTURE_PX), mask)), (PAD_PX, top))
-    heat = draw_outline(draw_heatmap(image, attribution, PICTURE_PX), mask)
+    page.paste(Image.fromarray(draw_outline(enlarge(image, PICTURE_PX), line)), (PAD_PX, top))
+    heat = draw_outline(draw_heatmap(image, attribution, PICTURE_PX), line)
     page.paste(Image.fromarray(heat), (PICTURE_PX + 2 * PAD_PX, top))
     draw = ImageDraw.Draw(page)
     for number, (text, ink) in enumerate(_title(pictures, row, method, rule)):
@@ -173,7 +191,7 @@ def contact_sheet(pictures: CellPictures, rows: list[int]) -> Image.Image:
     for number, row in enumerate(rows):
         x = left + step * number
         for line, (text, ink) in enumerate(_short_title(pictures, row)):
-            draw.text((x, 2 + line * 16), text, ink, font(10))
+            draw.text((x, 3 + line * 15), text, ink, font(9))
         for below, tile in enumerate(_tiles(pictures, row)):
             page.paste(Image.fromarray(tile), (x, top + step * below))
     return page
@@ -188,10 +206,11 @@ def font(size_px: int) -> ImageFont.FreeTypeFont:
 def _read_pictures(prepared_dir: Path, model_dir: Path, heatmap_dir: Path) -> CellPictures:
     receipt, explanation = Receipt.read(model_dir), Explanation.read(heatmap_dir)
     if receipt.checkpoint_sha256 != explanation.checkpoint_sha256:
-        raise StudyError(f"{heatmap_dir}: explains another checkpoint; run `dvc repro -f` on this cell's explain stage")
-    return CellPictures(
-        load_prepared(prepared_dir), receipt.classes, explanation.methods, load_heatmaps(heatmap_dir)
-    )
+        cell = f"{receipt.dataset}-{receipt.model}"
+        raise StudyError(f"{heatmap_dir}: explains another checkpoint than the model's; run `dvc repro explain@{cell}`")
+    prepared = load_prepared(prepared_dir)
+    refuse_other_images(prepared, explanation)
+    return CellPictures(prepared, receipt.classes, explanation.methods, load_heatmaps(heatmap_dir))
 
 
 def _keys(pictures: CellPictures, row: int) -> Iterator[tuple[int, str, str]]:
@@ -202,7 +221,7 @@ def _keys(pictures: CellPictures, row: int) -> Iterator[tuple[int, str, str]]:
 def _save_overlay(pictures: CellPictures, key: tuple[int, str, str], folder: Path) -> str:
     row, method, rule = key
     name = f"{row}_{method}_{rule}.png"
-    overlay_picture(pictures, row, method, rule).save(folder / name, compress_level=2)
+    overlay_picture(pictures, row, method, rule).save(folder / name, compress_level=1, compress_type=RUN_LENGTH)
     return name
 
 
@@ -222,7 +241,7 @@ def _title(pictures: CellPictures, row: int, method: str, rule: str) -> list[tup
 def _short_title(pictures: CellPictures, row: int) -> list[tuple[str, tuple[int, int, int]]]:
     label, predicted = pictures.label(row), pictures.heatmaps.predicted_class(row)
     probability = pictures.heatmaps.probability(row, predicted)
-    lines = [f"is {pictures.classes[label]}"[:20], f"said {pictures.classes[predicted]}"[:15] + f" {probability:.2f}"]
+    lines = [f"is {pictures.classes[label]}"[:22], f"said {pictures.classes[predicted]}"[:17] + f" {probability:.2f}"]
     return [(lines[0], INK), (lines[1], _ink(label == predicted))]
 
 
@@ -231,10 +250,10 @@ def _ink(right: bool) -> tuple[int, int, int]:
 
 
 def _tiles(pictures: CellPictures, row: int) -> Iterator[Picture]:
-    image, mask = pictures.image(row), pictures.mask(row)
+    image, line = pictures.image(row), pictures.outline(row, TILE_PX)
     maps = (pictures.attribution(row, method, "predicted") for method in pictures.methods)
     heats = (draw_heatmap(image, attribution, TILE_PX) for attribution in maps if attribution is not None)
-    return (draw_outline(tile, mask) for tile in chain([enlarge(image, TILE_PX)], heats))
+    return (draw_outline(tile, line) for tile in chain([enlarge(image, TILE_PX)], heats))
 
 
 def _paste_bar(page: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], blank: bool) -> None:

@@ -13,7 +13,7 @@ from pipeline.data.prepared import Prepared, load_prepared
 from pipeline.files import whole_folder, write_text
 from pipeline.params import ReportParams
 from pipeline.records import Audit
-from pipeline.report.cells import Cell, load_cells, title_of
+from pipeline.report.cells import Cell, load_cells, refuse_other_images, title_of
 from pipeline.report.figures import write_figures
 from pipeline.report.findings import MIN_IMAGES, by_dataset, study_findings, write_findings
 from pipeline.report.gallery import Shown, errors, gallery, png_uri
@@ -109,6 +109,8 @@ def mark_best(table: pd.DataFrame, metric: str, within: str | None = None) -> pd
 
 def _view(cells: list[Cell], prepared: Prepared, source: str, params: ReportParams, report_dir: Path) -> DatasetView:
     spec = get(cells[0].dataset)
+    for cell in cells:
+        refuse_other_images(prepared, cell.explanation)
     return DatasetView(
         name=spec.name,
         title=spec.title,
@@ -163,7 +165,7 @@ def _template() -> Template:
 
 def _number(value: float | None, digits: int = 3) -> str:
     """A number with a true minus sign, or a dash for none."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus zero
 
 
 def _words(name: str) -> str:

@@ -134,7 +134,7 @@ def _console_cells(dataset: str, model: str, method: str, found: dict[str, dict[
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus zero
 
 
 def _is_baseline(name: str) -> bool:

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,8 +25,6 @@ from pipeline.records import Receipt
 from pipeline.seeds import cell_seed
 from pipeline.training.loop import Trainer, build_criterion, build_optimizer, fit
 from pipeline.training.state import Course, StateFile
-
-logger = logging.getLogger(__name__)
 
 CHECKPOINT = "model.safetensors"
 
@@ -53,12 +51,10 @@ def fit_cell(
     """
     set_threads(study.threads)
     data = load_prepared(prepared_dir)
-    try:
-        trainer = _build_trainer(data, spec, model, model_params, params, study)
-        state = StateFile(state_dir / "state.safetensors", _key(trainer, model, model_params, study))
+    trainer = _build_trainer(data, spec, model, model_params, params, study)
+    state = StateFile(state_dir / "state.safetensors", _key(trainer, model, model_params, study))
+    with _errors_under(f"models.{model}"):
         course = fit(trainer, state, progress)
-    except StudyError as error:
-        raise StudyError(f"models.{model}.{error}") from None
     description = _describe(data, model_params)
     with whole_folder(model_dir) as folder:
         save_checkpoint(trainer.classifier, description, folder / CHECKPOINT)
@@ -79,18 +75,19 @@ def _build_trainer(
     study: StudyParams,
 ) -> Trainer:
     seed, device, audit = cell_seed(study.seed, spec.name, model), resolve_device(study.device), data.audit
-    classifier = build_classifier(
-        model_params.arch,
-        model_params.arch_options,
-        model_params.weights,
-        len(audit.classes),
-        audit.image_size_px,
-        cell_seed(seed, "weights"),
-    ).to(device)
+    with _errors_under(f"models.{model}"):
+        classifier = build_classifier(
+            model_params.arch,
+            model_params.arch_options,
+            model_params.weights,
+            len(audit.classes),
+            audit.image_size_px,
+            cell_seed(seed, "weights"),
+        ).to(device)
     return Trainer(
         classifier=classifier,
         optimizer=build_optimizer(classifier, model_params.learning_rate, params.weight_decay),
-        criterion=build_criterion(data, params),
+        criterion=build_criterion(data, params).to(device),
         data=data,
         augmenter=Augmenter(params.augmentation, spec, seed),
         params=params,
@@ -98,6 +95,15 @@ def _build_trainer(
         seed=seed,
         device=device,
     )
+
+
+@contextmanager
+def _errors_under(key: str) -> Iterator[None]:
+    """Errors of the block open with the name of a parameter; this tells under which model it stands."""
+    try:
+        yield
+    except StudyError as error:
+        raise StudyError(f"{key}.{error}") from None
 
 
 def _key(trainer: Trainer, model: str, model_params: ModelParams, study: StudyParams) -> str:

@@ -79,7 +79,7 @@ def _run_epoch(trainer: Trainer, epoch: int) -> EpochRow:
     torch.manual_seed(cell_seed(trainer.seed, "dropout", epoch))
     train_loss, learning_rate = _train(trainer, epoch)
     logits, labels = predict(trainer.classifier, trainer.data, "validation", trainer.params, trainer.device)
-    loss = trainer.criterion.cpu()(logits, labels).item()
+    loss = trainer.criterion(logits.to(trainer.device), labels.to(trainer.device)).item()
     _check_finite(loss, trainer.data, trainer.data.rows("validation"), epoch)
     accuracy, macro_f1 = _accuracy_and_f1(logits, labels)
     return EpochRow(epoch, learning_rate, train_loss, loss, accuracy, macro_f1)
@@ -88,7 +88,6 @@ def _run_epoch(trainer: Trainer, epoch: int) -> EpochRow:
 def _train(trainer: Trainer, epoch: int) -> tuple[float, float]:
     """Mean loss of the epoch's images and the last learning rate."""
     trainer.classifier.train()
-    trainer.criterion.to(trainer.device)
     first, total, images = (epoch - 1) * trainer.steps_per_epoch, 0.0, 0
     batches = training_batches(trainer.data, trainer.augmenter, trainer.params, trainer.seed, epoch)
     label = f"epoch {epoch}/{trainer.params.epochs}"
@@ -147,8 +146,7 @@ def _accuracy_and_f1(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, "
 
 
 def build_criterion(data: Prepared, params: FinetuneParams) -> nn.CrossEntropyLoss:
-    weights = class_weights(data)  # for its check, whatever the balance
-    weight = torch.from_numpy(weights).float() if params.class_balance == "loss" else None
+    weight = torch.from_numpy(class_weights(data)).float() if params.class_balance == "loss" else None
     return nn.CrossEntropyLoss(weight, label_smoothing=params.label_smoothing)
 
 

@@ -42,7 +42,7 @@ CALIPER_SHARES = {"benign": 0.5, "malignant": 0.6, "normal": 0.0}  # of the imag
 SECOND_LESION_RATE = 0.03
 CAPTIONS = ("L BREAST", "R BREAST", "LT BREAST", "RIGHT BREAST", "LEFT BREAST", "RT 12 C", "LT 3 O'C", "AXILLA")
 LOOKS = 3  # independent speckle patterns averaged
-SPECKLE_SIZE = 2.5
+SPECKLE_SIZE = 2.5  # side of the area that one speckle fills, after the scanner's smoothing
 DYNAMIC_RANGE_DB = 50
 
 
@@ -229,7 +229,7 @@ def _scan(rng: np.random.Generator, canvas: Canvas, decibels: Field) -> Field:
     echo = _speckle(rng, canvas, 10 ** (decibels / 20))
     compressed = 20 * np.log10(np.maximum(echo, 1e-6)) + gain
     smoothed = gaussian_filter(compressed, 0.8 / canvas.pixel)
-    return 255 * np.clip((smoothed + 34) / DYNAMIC_RANGE_DB, 0, 1) ** 1.4
+    return 255 * np.clip((smoothed + 37) / DYNAMIC_RANGE_DB, 0, 1) ** 1.4
 
 
 def _speckle(rng: np.random.Generator, canvas: Canvas, amplitude: Field) -> Field:

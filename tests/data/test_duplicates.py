@@ -1,0 +1,59 @@
+"""Near-duplicates, against all pairs compared one by one."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.data import duplicates
+from pipeline.data.duplicates import near_duplicate_groups, perceptual_hash
+from tests.data.sets import noise
+
+
+def groups_by_loops(hashes: list[int], distance: int) -> list[int]:
+    groups = list(range(len(hashes)))
+    for first in range(len(hashes)):
+        for second in range(first):
+            if (hashes[first] ^ hashes[second]).bit_count() <= distance:
+                old, new = groups[first], groups[second]
+                groups = [new if group == old else group for group in groups]
+    names = list(dict.fromkeys(groups))
+    return [names.index(group) for group in groups]
+
+
+@given(st.lists(st.integers(0, 2**9 - 1), min_size=1, max_size=60), st.integers(0, 4))
+def test_groups_equal_those_found_pair_by_pair(hashes: list[int], distance: int) -> None:
+    found = near_duplicate_groups(np.array(hashes, dtype=np.uint64), distance)
+    assert found.tolist() == groups_by_loops(hashes, distance)
+
+
+def test_a_chain_of_small_distances_is_one_group() -> None:
+    assert near_duplicate_groups(np.array([0b0, 0b1111, 0b11, 0xFF << 40], dtype=np.uint64), 2).tolist() == [0, 0, 0, 1]
+
+
+def test_pairs_are_found_across_blocks() -> None:
+    hashes = np.random.default_rng(0).integers(0, 2**63, 3 * duplicates.BLOCK, dtype=np.uint64)
+    hashes[-1] = hashes[0] ^ np.uint64(1 << 63)  # far from it also when sorted
+    groups = near_duplicate_groups(hashes, 1)
+    assert groups[-1] == groups[0] == 0
+    assert groups.max() == len(hashes) - 2
+
+
+def test_many_equal_images_cost_no_more_than_one() -> None:
+    assert near_duplicate_groups(np.zeros(20_000, dtype=np.uint64), 8).max() == 0
+
+
+def test_the_hash_survives_gain_and_size_but_tells_pictures_apart() -> None:
+    picture = Image.fromarray(noise(0, 8, 8)).resize((200, 160), Image.Resampling.BICUBIC)
+    smaller = picture.resize((100, 80)).point(lambda value: int(0.9 * value))
+    other = Image.fromarray(noise(1, 8, 8)).resize((200, 160), Image.Resampling.BICUBIC)
+    assert (perceptual_hash(picture) ^ perceptual_hash(smaller)).bit_count() <= 4
+    assert (perceptual_hash(picture) ^ perceptual_hash(other)).bit_count() > 10
+
+
+def test_the_hash_is_the_one_worked_out_from_its_definition() -> None:
+    pixels = np.asarray(Image.fromarray(noise(3)).convert("L"), dtype=float)  # 32 x 32 already
+    waves = np.cos(np.pi / 32 * np.outer(np.arange(8), np.arange(32) + 0.5))
+    low = waves @ pixels @ waves.T
+    bits = "".join("1" if value > np.median(low) else "0" for value in low.ravel())
+    assert perceptual_hash(Image.fromarray(noise(3))) == int(bits, 2)

@@ -1,0 +1,93 @@
+"""Which file is an image of which class, and which is its mask."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.busi import BUSI
+from pipeline.data.index import Scan, scan_folder
+from pipeline.errors import StudyError
+from tests.data.sets import make_classes, write
+
+
+def scan(folder: Path) -> Scan:
+    return scan_folder(folder, BUSI, "the set")
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        write(folder / name, b"")
+
+
+@pytest.mark.parametrize("top", ["", "top/", "top/top/", "masks of mine_mask/"])
+def test_class_folders_are_found_at_any_depth_in_any_case(tmp_path: Path, top: str) -> None:
+    touch(tmp_path, f"{top}BENIGN/a.PNG", f"{top}Malignant/b.jpeg", f"{top}normal/deeper/c.bmp")
+    assert [(image.file, image.class_name) for image in scan(tmp_path).images] == [
+        (f"{top}BENIGN/a.PNG", "benign"),
+        (f"{top}Malignant/b.jpeg", "malignant"),
+        (f"{top}normal/deeper/c.bmp", "normal"),
+    ]
+
+
+def test_the_innermost_class_folder_counts(tmp_path: Path) -> None:
+    make_classes(tmp_path, BUSI)
+    touch(tmp_path, "normal/benign/a.png")
+    assert {image.file: image.class_name for image in scan(tmp_path).images}["normal/benign/a.png"] == "benign"
+
+
+def test_masks_belong_to_the_image_of_their_name(tmp_path: Path) -> None:
+    make_classes(tmp_path, BUSI)
+    touch(
+        tmp_path, *(f"benign/benign (1){end}.png" for end in ("", "_mask", "_mask_1", "_mask_12")), "benign/cell.v2.jpg"
+    )
+    touch(tmp_path, "benign/cell.v2_mask.png", "malignant/benign (1).png", "benign/orphan_mask.png")
+    found = scan(tmp_path)
+    masks = {image.file: [Path(mask).name for mask in image.masks] for image in found.images}
+    assert masks["benign/benign (1).png"] == ["benign (1)_mask.png", "benign (1)_mask_1.png", "benign (1)_mask_12.png"]
+    assert masks["benign/cell.v2.jpg"] == ["cell.v2_mask.png"]
+    assert masks["malignant/benign (1).png"] == []
+    assert found.orphan_masks == ("benign/orphan_mask.png",)
+
+
+def test_a_mask_is_found_whatever_way_its_accents_are_spelt(tmp_path: Path) -> None:
+    make_classes(tmp_path, BUSI)
+    touch(tmp_path, "benign/cafe\u0301.png", "benign/caf\u00e9_mask.png")
+    masks = {image.file: image.masks for image in scan(tmp_path).images}
+    assert masks["benign/cafe\u0301.png"] == ("benign/caf\u00e9_mask.png",)
+
+
+def test_litter_strays_and_planted_tags_are_no_images(tmp_path: Path) -> None:
+    make_classes(tmp_path, BUSI)
+    touch(
+        tmp_path,
+        "benign/.DS_169665.jpg",
+        "benign/._a.jpg",
+        "benign/Thumbs.db",
+        "normal/test.txt",
+        "__MACOSX/benign/a.png",
+    )
+    touch(tmp_path, "figure.png", "all_captions.csv", "shortcut/benign/a.png")
+    found = scan(tmp_path)
+    assert len(found.images) == 3
+    assert found.strays == ("figure.png",)
+    assert found.litter == 6
+
+
+def test_a_missing_class_is_refused_by_its_name(tmp_path: Path) -> None:
+    touch(tmp_path, "benign/a.png", "malignant/notes.txt")
+    with pytest.raises(StudyError, match="the set: no folder with images named malignant, normal"):
+        scan(tmp_path)
+
+
+def test_a_set_without_images_is_refused_by_what_it_needs(tmp_path: Path) -> None:
+    touch(tmp_path, "benign_id_1.png")
+    with pytest.raises(StudyError, match=r"the set: no image of BUSI.*each of benign, malignant, normal"):
+        scan(tmp_path)
+
+
+def test_a_name_that_is_no_unicode_is_refused(tmp_path: Path) -> None:
+    make_classes(tmp_path, BUSI)
+    Path(os.fsdecode(bytes(tmp_path) + b"/benign/\xff.png")).touch()
+    with pytest.raises(StudyError, match="not UTF-8"):
+        scan(tmp_path)

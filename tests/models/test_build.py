@@ -1,0 +1,67 @@
+"""What is built: classes, seeds, the normalisation inside, and which wishes are refused."""
+
+import pytest
+import torch
+
+from pipeline import models
+from pipeline.errors import StudyError
+from pipeline.models.build import build_classifier
+from tests.models.tiny import MODELS, VIT, build, draw_images
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_logit_for_each_class_and_image(model):
+    assert build(model)(draw_images()).shape == (2, 3)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_seed_decides_the_weights(model):
+    first, same, other = (build(model, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_building_leaves_the_random_state_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    build("vit")
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(
+    ("model", "mean", "std"),
+    [
+        ("vit", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("deit", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("dino", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("swin", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ],
+)
+def test_normalisation_is_that_of_the_tag_and_lives_inside(model, mean, std):
+    classifier, images = build(model).eval(), draw_images()
+    by_hand = torch.stack([(images[:, c] - mean[c]) / std[c] for c in range(3)], dim=1)
+    torch.testing.assert_close(classifier(images), classifier.backbone(by_hand))
+
+
+@pytest.mark.parametrize(
+    ("arch", "options", "message"),
+    [
+        ("vit_tinny_patch16_224", {}, "arch: .* did you mean vit_tiny_patch16_224"),
+        ("vit_tiny_patch16_224.nope", {}, "arch: .* has no tag nope; it has .*augreg_in21k"),
+        ("hf-hub:someone/model", {}, "arch: timm has no"),
+        ("vit_tiny_patch16_224", {"embed_dims": 24}, "arch_options: .*embed_dims"),
+        ("vit_tiny_patch16_224", {**VIT, "embed_dim": 25}, "arch_options: .*divisible"),
+        ("vit_tiny_patch16_224", {**VIT, "patch_size": 5}, "arch_options: patches of 5 px do not fill images of 32 px"),
+        ("vit_tiny_patch16_224", {"checkpoint_path": "x.pth"}, "arch_options: checkpoint_path cannot be set"),
+        ("resnet18", {}, "arch.*resnet18"),
+    ],
+)
+def test_refuses_what_cannot_be_built(arch, options, message):
+    with pytest.raises(StudyError, match=message):
+        build_classifier(arch, options, "none", 3, 32, 0)
+
+
+def test_unknown_model_key_lists_the_known():
+    with pytest.raises(StudyError, match="unknown model vitt; choose from vit, deit, dino, swin"):
+        models.get("vitt")

@@ -1,0 +1,181 @@
+"""The page: whole, self-contained, reproducible; and what it refuses."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import StudyError
+from pipeline.files import sha256_of
+from pipeline.params import ReportParams
+from pipeline.records import Explanation, Summary
+from pipeline.report.cells import load_cell, random_twin, title_of
+from pipeline.report.page import mark_best, write_report
+
+from tests.report.made_study import Study
+
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page: its tags with their attributes, and whether every tag is closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def report(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return study.write_report(tmp_path_factory.mktemp("page") / "report").parent
+
+
+@pytest.fixture(scope="module")
+def text(report: Path) -> str:
+    return (report / "index.html").read_text(encoding="utf-8")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_page_needs_nothing_from_anywhere(text: str) -> None:
+    assert not re.search(r"https?://|<link|<script|@import|url\(", text)
+    assert all((image["src"] or "").startswith("data:image/") for image in Page(text).all("img"))
+
+
+def test_every_image_says_what_it_shows(text: str) -> None:
+    images = Page(text).all("img")
+    assert images and all(image.get("alt") for image in images)
+
+
+def test_every_tag_is_closed_and_every_header_cell_has_a_scope(text: str) -> None:
+    page = Page(text)
+    assert page.open == []
+    assert all(header.get("scope") for header in page.all("th"))
+
+
+def test_every_anchor_leads_somewhere(text: str) -> None:
+    page = Page(text)
+    named = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {(anchor["href"] or "")[1:] for anchor in page.all("a")} <= named
+
+
+def test_the_page_says_that_phantoms_are_not_patients(text: str) -> None:
+    assert "They are not about patients" in text
+
+
+def test_a_folder_as_source_is_named_without_its_path(own_study: Study, tmp_path: Path) -> None:
+    sources = dict.fromkeys(own_study.datasets, "/home/someone/archives/bloodcells.zip")
+    params = ReportParams(gallery_images=1)
+    page = write_report(own_study.data, tmp_path / "r", own_study.datasets, own_study.models, sources, params, seed=0)
+    text = page.read_text(encoding="utf-8")
+    assert "bloodcells.zip" in text and "/home/someone" not in text and "not about patients" not in text
+
+
+def test_no_path_of_this_machine_gets_into_the_report(study: Study, report: Path) -> None:
+    assert not any(str(study.data.parent).encode() in content for content in files(report).values())
+
+
+def test_writing_twice_gives_equal_bytes(study: Study, report: Path, tmp_path: Path) -> None:
+    study.write_report(tmp_path / "again")
+    assert files(tmp_path / "again") == files(report)
+
+
+def test_tables_figures_metrics_and_findings_stand_beside_the_page(report: Path) -> None:
+    figures = {f"figures/{dataset}_{kind}.png" for dataset in ("pbc", "busi") for kind in ("curves", "gains", "training", "confusion")}
+    assert figures | {"index.html", "metrics.json", "findings.json", "tables/heatmaps.csv"} <= files(report).keys()
+
+
+def test_the_scores_of_the_summary_stand_on_the_page(study: Study, text: str) -> None:
+    value = Summary.read(study.data / "scores" / "busi" / "dino").metrics["gradcam"]["insertion_auc"]
+    assert f"{value:.3f}" in text
+
+
+def test_a_cell_that_the_study_no_longer_names_is_not_read(own_study: Study, tmp_path: Path) -> None:
+    (own_study.data / "scores" / "pbc" / "dino" / "summary.json").write_text("spoilt")
+    study = Study(own_study.data, own_study.datasets, ("vit",))
+    assert "gradcam" in study.write_report(tmp_path / "r").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("models/busi/dino/predictions.csv", "dvc repro finetune@busi-dino"),
+        ("heatmaps/busi/dino/attributions.npz", "dvc repro explain@busi-dino"),
+        ("scores/busi/dino/summary.json", "dvc repro score@busi-dino"),
+    ],
+)
+def test_a_missing_file_is_named_with_the_command_that_makes_it(
+    own_study: Study, tmp_path: Path, file: str, command: str
+) -> None:
+    (own_study.data / file).unlink()
+    with pytest.raises(StudyError, match=f"{file}: no such file; run `{command}`"):
+        own_study.write_report(tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_files_of_different_checkpoints_are_refused(own_study: Study, tmp_path: Path) -> None:
+    folder = own_study.data / "scores" / "pbc" / "vit"
+    Summary.read(folder).model_copy(update={"checkpoint_sha256": "f" * 64}).write(folder)
+    with pytest.raises(StudyError, match="pbc/vit: its files speak of different checkpoints"):
+        own_study.write_report(tmp_path / "r")
+
+
+def test_scores_on_other_images_than_the_prepared_ones_are_refused(own_study: Study, tmp_path: Path) -> None:
+    audit = own_study.data / "prepared" / "pbc" / "audit.json"
+    audit.write_text(audit.read_text().replace("d" * 64, "e" * 64))
+    with pytest.raises(StudyError, match="pbc/vit: explained on other images"):
+        own_study.write_report(tmp_path / "r")
+
+
+def test_a_study_without_errors_is_reported(own_study: Study, tmp_path: Path) -> None:
+    """Stands in for a perfect model: the misclassified part of everything is empty."""
+    for cell in own_study.data.glob("heatmaps/*/*"):
+        path = cell / "attributions.npz"
+        with np.load(path) as held:
+            arrays = {name: held[name][:0] if "true" in name else held[name] for name in held.files}
+        np.savez(path, **arrays)
+        replace_hash(own_study.data, cell)
+    assert "No explained image was misclassified" in own_study.write_report(tmp_path / "r").read_text(encoding="utf-8")
+
+
+def replace_hash(data: Path, heatmap_dir: Path) -> None:
+    new = {"attributions_sha256": sha256_of(heatmap_dir / "attributions.npz"), "misclassified": 0}
+    Explanation.read(heatmap_dir).model_copy(update=new).write(heatmap_dir)
+    scores = data / "scores" / heatmap_dir.parent.name / heatmap_dir.name
+    Summary.read(scores).model_copy(update=new | {"metrics_misclassified": {}}).write(scores)
+
+
+def test_the_best_is_sought_among_methods_only() -> None:
+    table = pd.DataFrame({"kind": ["method", "method", "baseline"], "deletion_auc": [0.4, 0.3, 0.1]})
+    assert mark_best(table, "deletion_auc").tolist() == [False, True, False]
+
+
+def test_a_method_without_a_rival_is_not_the_best() -> None:
+    table = pd.DataFrame({"kind": ["method", "method"], "insertion_auc": [0.4, None], "model": ["a", "b"]})
+    assert not mark_best(table, "insertion_auc", within="model").any()
+
+
+def test_a_methods_random_twin_has_its_grid(study: Study) -> None:
+    explanation = load_cell(study.data, "pbc", "vit").explanation
+    finer = explanation.model_copy(update={"grids": explanation.grids | {"gradient_rollout": (8, 8)}})
+    assert random_twin("gradcam", finer) == "random"
+    assert random_twin("gradient_rollout", finer) == "random_8x8"
+    assert title_of("random_8x8") == "random map 8x8"
