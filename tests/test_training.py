@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from pipeline.data import DATASETS
+from pipeline.data.augment import Augmenter
 from pipeline.data.prepared import load_prepared
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
 from pipeline.models.checkpoint import load_checkpoint
-from pipeline.params import FinetuneParams, ModelParams, StudyParams
+from pipeline.params import AugmentationParams, FinetuneParams, ModelParams, StudyParams
 from pipeline.records import Receipt
 from pipeline.training import fit_cell
 from pipeline.training.batches import class_weights, epoch_order, labels_of, training_batches
@@ -139,7 +140,9 @@ def test_the_receipt_tells_the_precision(precision, prepared):
 
 
 def test_a_loss_that_is_not_finite_names_epoch_and_files(prepared):
-    with pytest.raises(StudyError, match=r"models\.vit\.learning_rate: the loss is nan in epoch 1, at \d+\.png, .*lower"):
+    with pytest.raises(
+        StudyError, match=r"models\.vit\.learning_rate: the loss is nan in epoch 1, at \d+\.png, .*lower"
+    ):
         fit(prepared, "run", learning_rate=1e30)
 
 
@@ -185,8 +188,9 @@ def test_without_sampling_every_image_comes_once(class_balance, prepared):
 
 
 def test_batches_hold_the_rows_they_name(prepared):
-    data = load_prepared(prepared)
-    batches = list(training_batches(data, lambda image, epoch, row: image, PARAMS, seed=0, epoch=1))
+    data, nothing = load_prepared(prepared), dict.fromkeys(AUGMENTATION, 0.0) | {"flip": False}
+    augmenter = Augmenter(AugmentationParams(**nothing), SPEC, seed=0)
+    batches = list(training_batches(data, augmenter, PARAMS, seed=0, epoch=1))
     assert [len(batch.rows) for batch in batches] == [5, 5, 4]
     for batch in batches:
         pixels = np.rint(batch.images.permute(0, 2, 3, 1).numpy() * 255)
@@ -220,5 +224,3 @@ def test_the_epoch_line():
 @pytest.mark.parametrize(("seconds", "text"), [(9.6, "10 s"), (60.0, "1 min 0 s"), (7500.0, "2 h 5 min")])
 def test_durations_are_readable(seconds, text):
     assert duration(seconds) == text
-
-

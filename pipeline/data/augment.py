@@ -54,6 +54,7 @@ def transforms(params: AugmentationParams, spec: DatasetSpec) -> list[A.BasicTra
             A.Affine(
                 rotate=(-params.rotate_degrees, params.rotate_degrees),
                 scale=(1 - params.scale, 1 + params.scale),
+                keep_ratio=True,
                 border_mode=cv2.BORDER_REFLECT_101,
                 p=SHARE,
             )

@@ -1,6 +1,7 @@
 """A timm transformer with a new head for our classes and its normalisation as the first layer."""
 
 from difflib import get_close_matches
+from typing import Any
 
 import timm
 import torch
@@ -8,12 +9,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.errors import StudyError
-from pipeline.models.weights import load_weights, pretrained_cfg
+from pipeline.models.weights import RGB, load_weights, normalisation
 
 ArchOptions = dict[str, int | float | str | bool | tuple[int, ...]]
 
 # Arguments of timm.create_model that are ours to give: a weights source among the options would go round `weights`.
-OWN_ARGUMENTS = {"img_size", "in_chans", "num_classes", "features_only", "pretrained", "checkpoint_path", "cache_dir"} | {
+OWN_ARGUMENTS = {
+    "img_size",
+    "in_chans",
+    "num_classes",
+    "features_only",
+    "pretrained",
+    "checkpoint_path",
+    "cache_dir",
+} | {
     "pretrained_cfg",
     "pretrained_cfg_overlay",
 }
@@ -28,7 +37,7 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, backbone: nn.Module, mean: RGB, std: RGB) -> None:
         super().__init__()
         self.backbone = backbone
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
@@ -52,10 +61,10 @@ def build_classifier(
         StudyError: the message opens with the key at fault: `arch`, `arch_options` or `weights`.
     """
     _check_arch(arch)
-    cfg = pretrained_cfg(arch, weights)
+    mean, std = normalisation(arch, weights)
     backbone = _build_backbone(arch, arch_options, num_classes, image_size_px, seed)
     load_weights(backbone, arch, weights)
-    return Classifier(backbone, tuple(cfg.mean), tuple(cfg.std))
+    return Classifier(backbone, mean, std)
 
 
 def _check_arch(arch: str) -> None:
@@ -69,10 +78,11 @@ def _check_arch(arch: str) -> None:
 def _build_backbone(arch: str, options: ArchOptions, num_classes: int, image_size_px: int, seed: int) -> nn.Module:
     if reserved := sorted(OWN_ARGUMENTS & set(options)):
         raise StudyError(f"arch_options: {', '.join(reserved)} cannot be set here; the study sets it")
+    arguments: dict[str, Any] = {"num_classes": num_classes, "img_size": image_size_px, **options}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            backbone = timm.create_model(arch, num_classes=num_classes, img_size=image_size_px, **options)
+            backbone = timm.create_model(arch, **arguments)
         except (TypeError, ValueError, AssertionError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split()) or "timm refuses these values"
             raise StudyError(f"arch_options: {arch} cannot be built with {options}: {reason}") from None

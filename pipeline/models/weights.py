@@ -25,6 +25,8 @@ from pipeline.models.hub import hub_file
 
 logger = logging.getLogger(__name__)
 
+RGB = tuple[float, float, float]
+
 SUFFIXES = (".safetensors", ".pth", ".bin", ".npz")
 HEAD = ("head", "head_dist", "fc_norm", "pre_logits")  # first part of the names of what a new task replaces
 DAMAGE = (SafetensorError, pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, KeyError, ValueError, OSError)
@@ -56,6 +58,13 @@ def pretrained_cfg(arch: str, weights: str) -> PretrainedCfg:
     return known[tag]
 
 
+def normalisation(arch: str, weights: str) -> tuple[RGB, RGB]:
+    """Mean and standard deviation that the weights were trained with."""
+    cfg = pretrained_cfg(arch, weights)
+    (red, green, blue), (red_std, green_std, blue_std) = cfg.mean, cfg.std
+    return (red, green, blue), (red_std, green_std, blue_std)
+
+
 def load_weights(backbone: nn.Module, arch: str, weights: str) -> None:
     """Fill the backbone; the head keeps the values it has.
 
@@ -64,7 +73,7 @@ def load_weights(backbone: nn.Module, arch: str, weights: str) -> None:
     """
     if weights == "none":
         return
-    path = Path(weights) if is_path(weights) else hub_file(pretrained_cfg(arch, weights).hf_hub_id, arch)
+    path = Path(weights) if is_path(weights) else _of_tag(arch, weights)
     if not path.is_file():
         raise StudyError(f"weights: {path}: no such file; give the path of a checkpoint, a hub tag or none")
     if path.suffix == ".npz":
@@ -72,6 +81,13 @@ def load_weights(backbone: nn.Module, arch: str, weights: str) -> None:
     else:
         _load_state(backbone, _read_state(path), path)
     logger.info("weights of %s read from %s", arch, path.name)
+
+
+def _of_tag(arch: str, tag: str) -> Path:
+    repository = pretrained_cfg(arch, tag).hf_hub_id
+    if not repository:
+        raise StudyError(f"weights: timm publishes no file of {arch} under the tag {tag}; give the path of a file or none")
+    return hub_file(repository, arch)
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

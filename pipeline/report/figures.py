@@ -6,9 +6,11 @@ are grey and differ by their dashes.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,7 +22,7 @@ METHOD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E
 BASELINE_DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 GREY, LIGHT = "#767676", "#d0d0d0"
 DPI = 110
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -36,7 +38,9 @@ Drawer = Callable[[Sequence[Cell]], Figure]
 def write_figures(cells: Sequence[Cell], report_dir: Path) -> dict[str, Path]:
     """Every figure of one dataset by its kind, as figures/<dataset>_<kind>.png."""
     dataset = cells[0].dataset
-    return {kind: _write(draw, cells, report_dir / "figures" / f"{dataset}_{kind}.png") for kind, draw in DRAWERS.items()}
+    return {
+        kind: _write(draw, cells, report_dir / "figures" / f"{dataset}_{kind}.png") for kind, draw in DRAWERS.items()
+    }
 
 
 def curves_figure(cells: Sequence[Cell]) -> Figure:
@@ -101,7 +105,7 @@ DRAWERS: dict[str, Drawer] = {
 }
 
 
-def line_style(cell: Cell, name: str) -> dict[str, str | float | tuple]:
+def line_style(cell: Cell, name: str) -> dict[str, Any]:
     """Colour, dashes and width of a method or baseline, the same in every figure."""
     methods, baselines = cell.explanation.methods, cell.baselines
     if name in methods:
@@ -111,8 +115,10 @@ def line_style(cell: Cell, name: str) -> dict[str, str | float | tuple]:
 
 
 def _write(draw: Drawer, cells: Sequence[Cell], path: Path) -> Path:
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **STYLE}), whole_file(path) as partial:
-        draw(cells).savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
+    with matplotlib.rc_context(), whole_file(path) as partial:
+        matplotlib.rcdefaults()  # whatever the user's matplotlibrc says
+        matplotlib.rcParams.update(STYLE)
+        draw(cells).savefig(partial, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
     return path
 
 
@@ -130,7 +136,11 @@ def _draw_curves(axis: Axes, cell: Cell, curve: str) -> None:
 
 def _draw_gains(axis: Axes, cells: Sequence[Cell], metric: str) -> None:
     for place, cell in enumerate(cells):
-        names = [name for name in (*cell.explanation.methods, *cell.baselines) if metric in cell.summary.metrics.get(name, {})]
+        names = [
+            name
+            for name in (*cell.explanation.methods, *cell.baselines)
+            if metric in cell.summary.metrics.get(name, {})
+        ]
         for offset, name in zip(np.linspace(-0.3, 0.3, len(names)), names, strict=True):
             values = cell.summary.metrics[name]
             ends = [values.get(f"{metric}_low", np.nan), values.get(f"{metric}_high", np.nan)]
@@ -138,7 +148,13 @@ def _draw_gains(axis: Axes, cells: Sequence[Cell], metric: str) -> None:
             marker = "o" if name in cell.explanation.methods else "^s*Dvx"[cell.baselines.index(name) % 6]
             axis.plot(ends, [place + offset] * 2, color=colour, linewidth=2, solid_capstyle="butt")
             axis.plot(
-                values[metric], place + offset, marker, color=colour, markersize=5, linestyle="none", label=title_of(name)
+                values[metric],
+                place + offset,
+                marker,
+                color=colour,
+                markersize=5,
+                linestyle="none",
+                label=title_of(name),
             )
 
 
@@ -174,7 +190,7 @@ def _draw_confusion(axis: Axes, cell: Cell) -> None:
 
 def _legend_below(figure: Figure, axes: np.ndarray) -> None:
     """One legend for all axes, every label once."""
-    found = {}
+    found: dict[str, Artist] = {}
     for axis in axes.flat:
         found |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(len(found), 6))
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=min(len(found), 6))

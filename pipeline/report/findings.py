@@ -94,7 +94,9 @@ def discriminative(cells: Sequence[Cell], seed: int) -> Finding:
     measures = []
     for dataset, group in by_dataset(cells):
         chance = across_models(pointing(cell, CLAIMED_METHOD, "predicted") - chance_of(cell) for cell in group)
-        mass = across_models(localised(cell, CLAIMED_METHOD, "predicted", "mass_ratio") - chance_of(cell) for cell in group)
+        mass = across_models(
+            localised(cell, CLAIMED_METHOD, "predicted", "mass_ratio") - chance_of(cell) for cell in group
+        )
         shared = across_models(shared_variance(cell, CLAIMED_METHOD) for cell in group)
         measures += [
             measure(dataset, "pointing game less chance", chance, seed),
@@ -104,9 +106,9 @@ def discriminative(cells: Sequence[Cell], seed: int) -> Finding:
     return conclude(
         "F2",
         "Grad-CAM is class-discriminative and spatially precise.",
-        "Averaged over the models, gradcam's highest point and its mass fall inside the mask more often than the mask's "
-        "share of the image, which is chance; and on misclassified images its maps for the predicted and for the true "
-        "class share less than half of their variance.",
+        "Averaged over the models, gradcam's highest point and its mass fall inside the mask more often than the "
+        "mask's share of the image, which is chance; and on misclassified images its maps for the predicted and for "
+        "the true class share less than half of their variance.",
         measures,
     )
 
@@ -135,8 +137,8 @@ def misclassified(cells: Sequence[Cell], seed: int) -> Finding:
     return conclude(
         "F4",
         "On misclassified images DINO with Grad-CAM still lights up relevant structures.",
-        "On the images that dino misclassified, the highest point of gradcam's map for the predicted class falls inside "
-        "the mask more often than the mask's share of the image.",
+        "On the images that dino misclassified, the highest point of gradcam's map for the predicted class falls "
+        "inside the mask more often than the mask's share of the image.",
         measures,
     )
 
@@ -227,7 +229,7 @@ def shared_variance(cell: Cell, method: str) -> PerImage:
     maps, rows = cell.heatmaps, cell.heatmaps.rows["true"]
     if method not in cell.explanation.methods:
         return pd.Series(dtype=float)
-    predicted = maps.attributions[f"{method}/predicted"][[maps.position("predicted", int(row)) for row in rows]]
+    predicted = maps.attributions[f"{method}/predicted"][pd.Index(maps.rows["predicted"]).get_indexer(rows)]
     true = maps.attributions[f"{method}/true"]
     values = [_r_squared(one, other) for one, other in zip(predicted, true, strict=True)]
     return pd.Series(values, index=rows, dtype=float)

@@ -90,7 +90,12 @@ def _shown(row: int, cells: Sequence[Cell], pictures: Sequence[CellPictures], ru
     image = draw_outline(enlarge(first.image(row), TILE_PX), line)
     answers = [_answer(row, cell, each, rules) for cell, each in zip(cells, pictures, strict=True)]
     file = str(first.prepared.index["file"].iloc[row])
-    return Shown(file, label, Tile(webp_uri(image), f"image of class {label}{', evidence outlined' if line is not None else ''}"), tuple(answers))
+    return Shown(
+        file,
+        label,
+        Tile(webp_uri(image), f"image of class {label}{', evidence outlined' if line is not None else ''}"),
+        tuple(answers),
+    )
 
 
 def _answer(row: int, cell: Cell, pictures: CellPictures, rules: tuple[str, ...]) -> Answer | None:

@@ -97,7 +97,7 @@ def in_turn(rows: list[int], labels: list[int]) -> list[int]:
 
 
 def strength(attribution: Float[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """The map over its own maximum, in [0, 1]; negative or undefined parts, and a map without a positive part, are 0."""
+    """The map over its own maximum, in [0, 1]; negative and undefined parts, and a map without positive ones, are 0."""
     positive = np.nan_to_num(attribution.astype(np.float32), posinf=0.0).clip(min=0)
     largest = positive.max()
     return positive / largest if largest > 0 else np.zeros_like(positive)
@@ -159,7 +159,7 @@ def blend_tables() -> tuple[UInt8[np.ndarray, "256 3"], Float32[np.ndarray, " 25
 @lru_cache
 def colour_table() -> Float32[np.ndarray, "256 3"]:
     """Viridis: perceptually uniform, safe for colour-blind readers, and as good in grey."""
-    return (np.asarray(matplotlib.colormaps["viridis"].resampled(256).colors, np.float32)[:, :3] * 255).round()
+    return (matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255).round().astype(np.float32)
 
 
 def overlay_picture(pictures: CellPictures, row: int, method: str, rule: str) -> Image.Image:

@@ -1,6 +1,6 @@
 """The report: one self-contained page, with the tables, figures and findings that it shows as files beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ FIGURES = {
     "confusion": "Confusion on the test split: counts, shaded by the share of the true class.",
     "training": "Training: loss and validation macro F1 by epoch.",
 }
+Row = dict[Hashable, Any]  # a line of a table by column
 SPLITS = ("train", "validation", "test")
 
 # Raw AUCs depend on how sure a model is, so the best is sought within a model; gains and hits compare across models.
@@ -46,8 +47,8 @@ class DatasetView:
     source: str
     audit: Audit
     cells: list[Cell]
-    classification: list[dict[str, Any]]
-    heatmaps: dict[str, list[dict[str, Any]]]  # model -> a row for each method and baseline
+    classification: list[Row]
+    heatmaps: dict[str, list[Row]]  # model -> a row for each method and baseline
     has_masks: bool
     figures: dict[str, str]  # kind -> data URI
     gallery: list[Shown]
@@ -128,14 +129,14 @@ def _view(cells: list[Cell], prepared: Prepared, source: str, params: ReportPara
     )
 
 
-def _classification_rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def _classification_rows(cells: Sequence[Cell]) -> list[Row]:
     table = classification_table(cells).assign(kind="method")
     for metric in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc"):
         table[f"{metric}_best"] = mark_best(table, metric)
     return _records(table)
 
 
-def _heatmap_rows(cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
+def _heatmap_rows(cells: Sequence[Cell]) -> dict[str, list[Row]]:
     table = heatmap_table(cells)
     for metric in BEST_WITHIN_MODEL:
         table[f"{metric}_best"] = mark_best(table, metric, within="model")
@@ -145,7 +146,7 @@ def _heatmap_rows(cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
     return {cell.model: [row for row in rows if row["model"] == cell.model] for cell in cells}
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(table: pd.DataFrame) -> list[Row]:
     """Rows as dictionaries, with None for what is missing."""
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
@@ -165,7 +166,10 @@ def _template() -> Template:
 
 def _number(value: float | None, digits: int = 3) -> str:
     """A number with a true minus sign, or a dash for none."""
-    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus zero
+    if value is None:
+        return "–"
+    shown = round(value, digits) + 0.0  # + 0.0: no minus before a zero
+    return f"{shown:.{digits}f}".replace("-", "−")
 
 
 def _words(name: str) -> str:

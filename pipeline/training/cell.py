@@ -18,7 +18,7 @@ from pipeline.errors import StudyError
 from pipeline.files import sha256_of, whole_folder
 from pipeline.models.build import Classifier, build_classifier
 from pipeline.models.checkpoint import CheckpointDescription, save_checkpoint
-from pipeline.models.weights import is_path, pretrained_cfg
+from pipeline.models.weights import is_path, normalisation
 from pipeline.packages import package_versions
 from pipeline.params import FinetuneParams, ModelParams, StudyParams
 from pipeline.records import Receipt
@@ -121,15 +121,15 @@ def _key(trainer: Trainer, model: str, model_params: ModelParams, study: StudyPa
 
 
 def _describe(data: Prepared, model_params: ModelParams) -> CheckpointDescription:
-    cfg = pretrained_cfg(model_params.arch, model_params.weights)
+    mean, std = normalisation(model_params.arch, model_params.weights)
     return CheckpointDescription(
         arch=model_params.arch,
         arch_options=model_params.arch_options,
         weights=model_params.weights,
         classes=data.audit.classes,
         image_size_px=data.audit.image_size_px,
-        mean=cfg.mean,
-        std=cfg.std,
+        mean=mean,
+        std=std,
     )
 
 

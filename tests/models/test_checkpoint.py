@@ -14,7 +14,13 @@ HALF = (0.5, 0.5, 0.5)
 def describe(model):
     arch, options = ARCHITECTURES[model]
     return CheckpointDescription(
-        arch=arch, arch_options=options, weights="none", classes=("a", "b", "c"), image_size_px=SIDE_PX, mean=HALF, std=HALF
+        arch=arch,
+        arch_options=options,
+        weights="none",
+        classes=("a", "b", "c"),
+        image_size_px=SIDE_PX,
+        mean=HALF,
+        std=HALF,
     )
 
 

@@ -104,7 +104,7 @@ def test_a_silent_hub_is_given_up(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and never answers
         monkeypatch.setattr("pipeline.models.hub.PROBE_S", 0.2)
         use_endpoint(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(StudyError, match="cannot be reached .*timed out"):
+        with pytest.raises(StudyError, match=r"cannot be reached .*timed out"):
             hub_file(REPOSITORY, ARCH)
 
 

@@ -138,6 +138,12 @@ def test_an_unknown_tag_lists_the_known():
         build("vit", weights="augreg")
 
 
+def test_a_tag_without_a_file_is_refused():
+    backbone = build("vit").backbone
+    with pytest.raises(StudyError, match="timm publishes no file of vit_base_patch16_gap_224 under the tag untrained"):
+        load_weights(backbone, "vit_base_patch16_gap_224", "untrained")
+
+
 def test_a_tag_among_weights_brings_its_normalisation():
     assert pretrained_cfg("vit_base_patch16_224", "dino").mean == (0.485, 0.456, 0.406)
     assert pretrained_cfg("vit_base_patch16_224", "augreg2_in21k_ft_in1k").mean == (0.5, 0.5, 0.5)

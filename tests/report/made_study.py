@@ -15,6 +15,7 @@ from pipeline.report.page import write_report
 
 CLASSES = {"pbc": ("basophil", "eosinophil", "platelet"), "busi": ("normal", "benign", "malignant")}
 METHODS, BASELINES = ("gradcam", "gradient_rollout"), ("random", "centre", "edge")
+RULES = ("predicted", "true")
 SIDE, GRID, STEPS = 32, 4, 4
 
 
@@ -28,7 +29,9 @@ class Study:
 
     def write_report(self, report: Path) -> Path:
         sources = dict.fromkeys(self.datasets, "phantom")
-        return write_report(self.data, report, self.datasets, self.models, sources, ReportParams(gallery_images=3), seed=0)
+        return write_report(
+            self.data, report, self.datasets, self.models, sources, ReportParams(gallery_images=3), seed=0
+        )
 
 
 def make_study(data: Path, datasets: Sequence[str], models: Sequence[str], images: int) -> Study:
@@ -89,7 +92,9 @@ def make_cell(data: Path, dataset: str, model: str, rng: np.random.Generator) ->
     make_model(data / "models" / dataset / model, dataset, model, predictions)
     maps = data / "heatmaps" / dataset / model
     make_heatmaps(maps, dataset, model, predictions, rng)
-    make_scores(data / "scores" / dataset / model, dataset, model, predictions, sha256_of(maps / "attributions.npz"), rng)
+    make_scores(
+        data / "scores" / dataset / model, dataset, model, predictions, sha256_of(maps / "attributions.npz"), rng
+    )
 
 
 def made_predictions(test: pd.DataFrame, classes: Sequence[str], rng: np.random.Generator) -> pd.DataFrame:
@@ -190,7 +195,7 @@ def make_scores(
         insertion_substrate="blur", deletion_substrate="zero", images=len(predictions), misclassified=int(wrong.sum()),
         probability_full=0.9, probability_substrate={"blur": 0.4, "zero": 0.3},
         metrics={method: made_metrics(scores, method, dataset == "busi") for method in (*METHODS, *BASELINES)},
-        metrics_misclassified={f"{name}/{rule}": {"insertion_auc": 0.5} for name in METHODS for rule in ("predicted", "true")},
+        metrics_misclassified={f"{name}/{rule}": {"insertion_auc": 0.5} for name in METHODS for rule in RULES},
     ).write(folder)  # fmt: skip
 
 

@@ -21,7 +21,6 @@ from pipeline.report.findings import (
     shared_variance,
     study_findings,
 )
-
 from tests.report.made_study import Study
 
 
@@ -82,9 +81,11 @@ def test_a_gain_is_positive_where_the_method_beats_its_random_map(cells: list[Ce
 def test_maps_that_hit_the_mask_and_differ_by_class_are_discriminative_and_precise(cells: list[Cell]) -> None:
     precise = [with_scores(cell, LEVEL, HITS) for cell in cells]
     pointing, mass, shared = discriminative(precise, seed=0).measures
-    assert pointing.verdict == "supported" and pointing.effect == pytest.approx(1 - 0.11)
+    assert pointing.verdict == "supported"
+    assert pointing.effect == pytest.approx(1 - 0.11)
     assert mass.verdict == "supported"
-    assert shared.effect is not None and shared.effect < 0.5
+    assert shared.effect is not None
+    assert shared.effect < 0.5
 
 
 def test_maps_that_miss_the_mask_are_not_precise(cells: list[Cell]) -> None:
@@ -107,17 +108,18 @@ def test_rollout_maps_flatter_than_gradcam_are_more_scattered(cells: list[Cell])
 def test_errors_that_still_point_into_the_mask_need_enough_images(cells: list[Cell]) -> None:
     hits = [with_scores(cell, LEVEL, HITS) for cell in cells]
     (found,) = misclassified(hits, seed=0).measures
-    assert 0 < found.n < MIN_IMAGES and found.verdict == "undecided" and found.effect == pytest.approx(1 - 0.11)
+    assert 0 < found.n < MIN_IMAGES
+    assert found.verdict == "undecided"
+    assert found.effect == pytest.approx(1 - 0.11)
 
 
 def test_a_dataset_without_masks_has_no_vote_on_localisation(study: Study) -> None:
     found = misclassified(load_cells(study.data, ["pbc"], study.models), seed=0)
-    assert [each.verdict for each in found.measures] == ["not measured"] and found.verdict == "undecided"
+    assert [each.verdict for each in found.measures] == ["not measured"]
+    assert found.verdict == "undecided"
 
 
-@pytest.mark.parametrize(
-    ("shift", "verdict"), [(1.0, "supported"), (-1.0, "not supported"), (0.0, "undecided")]
-)
+@pytest.mark.parametrize(("shift", "verdict"), [(1.0, "supported"), (-1.0, "not supported"), (0.0, "undecided")])
 def test_an_interval_beside_zero_decides(shift: float, verdict: str) -> None:
     values = pd.Series(np.linspace(-0.5, 0.5, 40) + shift)
     assert measure("d", "m", values, seed=0).verdict == verdict

@@ -11,6 +11,8 @@ from pipeline.records import Explanation
 from pipeline.report.overlays import (
     CONTACT_SHEET,
     CONTACT_SHEET_BYTES,
+    PAD_PX,
+    PICTURE_PX,
     colour_table,
     draw_cell_overlays,
     draw_heatmap,
@@ -20,12 +22,14 @@ from pipeline.report.overlays import (
     strength,
     upsample,
 )
-
 from tests.report.made_study import Study
 
 
 def draw(study: Study, dataset: str, overlays: int) -> list[Path]:
-    folders = (study.data / "prepared" / dataset, *(study.data / kind / dataset / "vit" for kind in ("models", "heatmaps")))
+    folders = (
+        study.data / "prepared" / dataset,
+        *(study.data / kind / dataset / "vit" for kind in ("models", "heatmaps")),
+    )
     return draw_cell_overlays(*folders, overlays)
 
 
@@ -67,14 +71,18 @@ def test_the_outline_is_the_inner_border_of_the_mask() -> None:
 
 def test_a_mask_of_the_whole_image_is_outlined_along_the_images_edge() -> None:
     line = outline(np.ones((8, 8), bool), 8)
-    assert line[0].all() and line[:, -1].all() and not line[1:-1, 1:-1].any()
+    assert line[0].all()
+    assert line[:, -1].all()
+    assert not line[1:-1, 1:-1].any()
 
 
 def test_the_outline_is_white_on_a_dark_seam_and_nothing_else_changes() -> None:
     picture, line = np.full((9, 9, 3), 90, np.uint8), np.zeros((9, 9), bool)
     line[4, 4] = True
     drawn = draw_outline(picture, line)
-    assert drawn[4, 4].tolist() == [255] * 3 and drawn[3, 4].tolist() == [30] * 3 and drawn[0, 0].tolist() == [90] * 3
+    assert drawn[4, 4].tolist() == [255] * 3
+    assert drawn[3, 4].tolist() == [30] * 3
+    assert drawn[0, 0].tolist() == [90] * 3
     assert (picture == 90).all()
 
 
@@ -92,14 +100,15 @@ def test_one_picture_for_each_image_method_and_rule_with_misclassified_images_fi
     assert all(path.is_file() for path in paths)
 
 
-def test_an_overlay_shows_the_outline_of_the_lesion(own_study: Study) -> None:
-    path = next(path for path in draw(own_study, "busi", overlays=3) if "_gradcam_predicted" in path.name)
-    row = int(path.name.split("_")[0])
-    mask = np.load(own_study.data / "prepared" / "busi" / "masks.npy")[row]
-    if not mask.any():
-        pytest.skip("the first image has no lesion")
-    line = outline(mask > 0, 288)
-    assert (np.asarray(Image.open(path))[62 : 62 + 288, 8 : 8 + 288][line] == 255).all()
+def test_an_overlay_shows_the_outline_of_the_lesion_on_image_and_heatmap(own_study: Study) -> None:
+    masks = np.load(own_study.data / "prepared" / "busi" / "masks.npy")
+    rows = {path: int(path.name.split("_")[0]) for path in draw(own_study, "busi", overlays=5)}
+    path, row = next((path, row) for path, row in rows.items() if masks[row].any())
+    line, drawn = outline(masks[row] > 0, PICTURE_PX), np.asarray(Image.open(path))
+    panels = [
+        drawn[-PICTURE_PX - PAD_PX : -PAD_PX, left:][:, :PICTURE_PX] for left in (PAD_PX, 2 * PAD_PX + PICTURE_PX)
+    ]
+    assert all((panel[line] == 255).all() for panel in panels)
 
 
 def test_the_contact_sheet_is_small_and_there_even_without_overlays(own_study: Study) -> None:

@@ -14,7 +14,6 @@ from pipeline.params import ReportParams
 from pipeline.records import Explanation, Summary
 from pipeline.report.cells import load_cell, random_twin, title_of
 from pipeline.report.page import mark_best, write_report
-
 from tests.report.made_study import Study
 
 VOID = {"meta", "img", "br"}
@@ -52,7 +51,9 @@ def text(report: Path) -> str:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def test_the_page_needs_nothing_from_anywhere(text: str) -> None:
@@ -62,7 +63,8 @@ def test_the_page_needs_nothing_from_anywhere(text: str) -> None:
 
 def test_every_image_says_what_it_shows(text: str) -> None:
     images = Page(text).all("img")
-    assert images and all(image.get("alt") for image in images)
+    assert images
+    assert all(image.get("alt") for image in images)
 
 
 def test_every_tag_is_closed_and_every_header_cell_has_a_scope(text: str) -> None:
@@ -86,7 +88,9 @@ def test_a_folder_as_source_is_named_without_its_path(own_study: Study, tmp_path
     params = ReportParams(gallery_images=1)
     page = write_report(own_study.data, tmp_path / "r", own_study.datasets, own_study.models, sources, params, seed=0)
     text = page.read_text(encoding="utf-8")
-    assert "bloodcells.zip" in text and "/home/someone" not in text and "not about patients" not in text
+    assert "bloodcells.zip" in text
+    assert "/home/someone" not in text
+    assert "not about patients" not in text
 
 
 def test_no_path_of_this_machine_gets_into_the_report(study: Study, report: Path) -> None:
@@ -99,7 +103,11 @@ def test_writing_twice_gives_equal_bytes(study: Study, report: Path, tmp_path: P
 
 
 def test_tables_figures_metrics_and_findings_stand_beside_the_page(report: Path) -> None:
-    figures = {f"figures/{dataset}_{kind}.png" for dataset in ("pbc", "busi") for kind in ("curves", "gains", "training", "confusion")}
+    figures = {
+        f"figures/{dataset}_{kind}.png"
+        for dataset in ("pbc", "busi")
+        for kind in ("curves", "gains", "training", "confusion")
+    }
     assert figures | {"index.html", "metrics.json", "findings.json", "tables/heatmaps.csv"} <= files(report).keys()
 
 

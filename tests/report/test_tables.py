@@ -10,7 +10,6 @@ from pipeline.errors import StudyError
 from pipeline.records import Classification, Summary
 from pipeline.report.cells import load_cells
 from pipeline.report.tables import MAP_METRICS, arrow, console_table, heatmap_table, misclassified_table, write_tables
-
 from tests.report.made_study import BASELINES, METHODS, Study
 
 
@@ -40,7 +39,9 @@ def test_the_misclassified_table_names_every_error_once(study: Study) -> None:
 def test_the_misclassified_table_carries_the_aucs_of_both_rules(study: Study) -> None:
     row = misclassified_table(load_cells(study.data, ["busi"], ["vit"])).iloc[0]
     scores = pd.read_csv(study.data / "scores" / "busi" / "vit" / "scores.csv")
-    chosen = scores.query("row == @row['row'] and method == 'gradcam' and target_rule == 'true' and curve == 'deletion'")
+    chosen = scores.query(
+        "row == @row['row'] and method == 'gradcam' and target_rule == 'true' and curve == 'deletion'"
+    )
     assert row["gradcam_true_deletion_auc"] == chosen["auc"].item()
 
 
