@@ -14,7 +14,7 @@ from pipeline.params import Params, load_params
 from pipeline.publishing import Context, Published, publish_study
 from pipeline.records import Classification, Explanation, Receipt, Record, Summary
 from pipeline.tracking import MlflowClient, open_store
-from tests.report.conftest import CLASSES, SIDE, make_study
+from tests.report.made_study import CLASSES, SIDE, make_study
 
 ARCH, ARCH_OPTIONS = "vit_tiny_patch16_224", {"patch_size": 16, "embed_dim": 12, "depth": 1, "num_heads": 3}
 HALF = (0.5, 0.5, 0.5)

@@ -33,12 +33,12 @@ from pipeline.metrics.faithfulness import (
     upsampled,
 )
 from pipeline.metrics.localisation import mask_fraction, mass_ratio, pointing_game
-from pipeline.metrics.statistics import mean_interval
 from pipeline.models.build import Classifier
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.params import ScoreParams, StudyParams
 from pipeline.records import Explanation, Receipt, Summary, TargetRule
 from pipeline.seeds import cell_seed
+from pipeline.statistics import mean_interval
 
 logger = logging.getLogger(__name__)
 

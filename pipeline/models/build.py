@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.errors import StudyError
-from pipeline.models.weights import RGB, load_weights, normalisation
+from pipeline.models.weights import FROM_SCRATCH, RGB, load_weights, normalisation
 
 ArchOptions = dict[str, int | float | str | bool | tuple[int, ...]]
 
@@ -62,9 +62,26 @@ def build_classifier(
     """
     _check_arch(arch)
     mean, std = normalisation(arch, weights)
-    backbone = _build_backbone(arch, arch_options, num_classes, image_size_px, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = _build_backbone(arch, arch_options, num_classes, image_size_px)
+        if weights == FROM_SCRATCH:
+            spread_start(backbone)
     load_weights(backbone, arch, weights)
     return Classifier(backbone, mean, std)
+
+
+def spread_start(backbone: nn.Module) -> None:
+    """Draws the linear and patch-embedding weights anew with the spread 1 / sqrt(inputs), the head's excepted.
+
+    timm draws them with 0.02, which suits widths near a thousand. In a narrow network signals then fade from layer to
+    layer, and it learns next to nothing for the first epochs.
+    """
+    heads: str | tuple[str, ...] = backbone.pretrained_cfg["classifier"]
+    kept = (heads,) if isinstance(heads, str) else heads
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and name not in kept:
+            nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
 
 
 def _check_arch(arch: str) -> None:
@@ -75,17 +92,15 @@ def _check_arch(arch: str) -> None:
         raise StudyError(f"arch: timm has no {name}; {hint}")
 
 
-def _build_backbone(arch: str, options: ArchOptions, num_classes: int, image_size_px: int, seed: int) -> nn.Module:
+def _build_backbone(arch: str, options: ArchOptions, num_classes: int, image_size_px: int) -> nn.Module:
     if reserved := sorted(OWN_ARGUMENTS & set(options)):
         raise StudyError(f"arch_options: {', '.join(reserved)} cannot be set here; the study sets it")
     arguments: dict[str, Any] = {"num_classes": num_classes, "img_size": image_size_px, **options}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            backbone = timm.create_model(arch, **arguments)
-        except (TypeError, ValueError, AssertionError, RuntimeError, AttributeError) as error:
-            reason = " ".join(str(error).split()) or "timm refuses these values"
-            raise StudyError(f"arch_options: {arch} cannot be built with {options}: {reason}") from None
+    try:
+        backbone = timm.create_model(arch, **arguments)
+    except (TypeError, ValueError, AssertionError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split()) or "timm refuses these values"
+        raise StudyError(f"arch_options: {arch} cannot be built with {options}: {reason}") from None
     _check_grid(backbone, arch, image_size_px)
     return backbone
 

@@ -26,6 +26,7 @@ from pipeline.models.hub import hub_file
 logger = logging.getLogger(__name__)
 
 RGB = tuple[float, float, float]
+FROM_SCRATCH = "none"
 
 SUFFIXES = (".safetensors", ".pth", ".bin", ".npz")
 HEAD = ("head", "head_dist", "fc_norm", "pre_logits")  # first part of the names of what a new task replaces
@@ -37,7 +38,7 @@ def is_path(weights: str) -> bool:
 
 
 def is_tag(weights: str) -> bool:
-    return weights != "none" and not is_path(weights)
+    return weights != FROM_SCRATCH and not is_path(weights)
 
 
 def pretrained_cfg(arch: str, weights: str) -> PretrainedCfg:
@@ -71,7 +72,7 @@ def load_weights(backbone: nn.Module, arch: str, weights: str) -> None:
     Raises:
         StudyError: the weights are absent, damaged or of another model; the tensor that does not fit is named.
     """
-    if weights == "none":
+    if weights == FROM_SCRATCH:
         return
     path = Path(weights) if is_path(weights) else _of_tag(arch, weights)
     if not path.is_file():
@@ -86,7 +87,9 @@ def load_weights(backbone: nn.Module, arch: str, weights: str) -> None:
 def _of_tag(arch: str, tag: str) -> Path:
     repository = pretrained_cfg(arch, tag).hf_hub_id
     if not repository:
-        raise StudyError(f"weights: timm publishes no file of {arch} under the tag {tag}; give the path of a file or none")
+        raise StudyError(
+            f"weights: timm publishes no file of {arch} under the tag {tag}; give the path of a file or none"
+        )
     return hub_file(repository, arch)
 
 

@@ -21,12 +21,12 @@ from pipeline.files import write_text
 from pipeline.report.cells import Cell, random_twin
 from pipeline.report.overlays import strength, upsample
 from pipeline.seeds import cell_seed
+from pipeline.statistics import mean_interval
 
 Verdict = Literal["supported", "not supported", "undecided", "not measured"]  # a finding has one of the first three
 
 MIN_IMAGES = 10  # a bootstrap over fewer images says little
 RESAMPLES = 2000
-CONFIDENCE = 0.95
 COMMON_SIDE = 56  # maps of different grids are compared on one that 7, 14, 28 and 56 divide
 SAME_VARIANCE = 0.5  # r squared: two maps that share more than half of their variance are not told apart by class
 
@@ -161,10 +161,10 @@ def measure(
     values = values.dropna()
     if values.empty:
         return Measure(dataset, name, None, None, None, null, 0, "not measured", note or "no image to measure it on")
-    low, high = mean_interval(values.to_numpy(float), cell_seed(seed, "findings", dataset, name))
-    enough = len(values) >= MIN_IMAGES
-    said = judge(low, high, null, below) if enough else "undecided"
-    return Measure(dataset, name, float(values.mean()), low, high, null, len(values), said, note)
+    if len(values) < MIN_IMAGES:
+        return Measure(dataset, name, float(values.mean()), None, None, null, len(values), "undecided", note)
+    mean, low, high = mean_interval(values.to_numpy(float), cell_seed(seed, "findings", dataset, name), RESAMPLES)
+    return Measure(dataset, name, mean, low, high, null, len(values), judge(low, high, null, below), note)
 
 
 def judge(low: float, high: float, null: float, below: bool) -> Verdict:
@@ -172,14 +172,6 @@ def judge(low: float, high: float, null: float, below: bool) -> Verdict:
     if not (above_null or below_null):
         return "undecided"
     return "supported" if below_null == below else "not supported"
-
-
-def mean_interval(values: Float[np.ndarray, " n"], seed: int) -> tuple[float, float]:
-    """Ends of the interval of the mean, by the percentile bootstrap over images."""
-    draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(values[draws].mean(axis=1), [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def lead(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from pipeline import models
 from pipeline.errors import StudyError
@@ -65,3 +66,13 @@ def test_refuses_what_cannot_be_built(arch, options, message):
 def test_unknown_model_key_lists_the_known():
     with pytest.raises(StudyError, match="unknown model vitt; choose from vit, deit, dino, swin"):
         models.get("vitt")
+
+
+def test_from_scratch_signals_keep_their_size_through_a_narrow_network():
+    classifier = build_classifier(
+        "vit_tiny_patch16_224", {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}, "none", 3, 32, seed=0
+    )
+    for name, module in classifier.backbone.named_modules():
+        if isinstance(module, nn.Linear) and name != "head":
+            assert module.weight.std().item() == pytest.approx(module.in_features**-0.5, rel=0.1), name
+    assert classifier.backbone.head.weight.std() < 0.05

@@ -12,7 +12,6 @@ from pipeline.report.findings import (
     discriminative,
     gain,
     gini,
-    mean_interval,
     measure,
     misclassified,
     most_faithful,
@@ -148,14 +147,6 @@ def test_few_images_decide_nothing() -> None:
 )
 def test_a_claim_needs_every_measure_taken(verdicts: list[str], expected: str) -> None:
     assert overall(verdicts) == expected
-
-
-def test_the_interval_holds_the_mean_and_narrows_with_more_images() -> None:
-    values = np.random.default_rng(0).normal(size=400)
-    few, many = mean_interval(values[:40], 0), mean_interval(values, 0)
-    assert many[0] < values.mean() < many[1]
-    assert many[1] - many[0] < few[1] - few[0]
-    assert many[1] - many[0] == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
 
 
 def test_gini_of_a_flat_map_is_0_and_of_one_bright_point_almost_1() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from pipeline.metrics.statistics import mean_interval
+from pipeline.statistics import mean_interval
 
 
 def bca_by_the_book(values: np.ndarray, seed: int, resamples: int) -> tuple[float, float]:
