@@ -82,7 +82,11 @@ def run_stages(waits: dict[str, set[str]], workers: int) -> list[str]:
 def reproduce(name: str) -> int:
     """Runs one stage, its lines shown after its name; the exit code comes back."""
     command = [sys.executable, "-u", "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # dvc.yaml says `python`
+    environment = {**os.environ, "PATH": path}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip():

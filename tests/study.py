@@ -92,4 +92,9 @@ def _environment() -> dict[str, str]:
     """The tests' environment without addresses of servers that are not the study's own."""
     mute = ("PREFECT_", "MLFLOW_TRACKING")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(mute)}
-    return kept | {"OMP_NUM_THREADS": "1", "DVC_SITE_CACHE_DIR": os.environ.get("DVC_SITE_CACHE_DIR", "/tmp/dvc-site")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # as an activated .venv does
+    return kept | {
+        "PATH": path,
+        "OMP_NUM_THREADS": "1",
+        "DVC_SITE_CACHE_DIR": os.environ.get("DVC_SITE_CACHE_DIR", "/tmp/dvc-site"),
+    }

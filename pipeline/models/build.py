@@ -77,7 +77,8 @@ def spread_start(backbone: nn.Module) -> None:
     timm draws them with 0.02, which suits widths near a thousand. In a narrow network signals then fade from layer to
     layer, and it learns next to nothing for the first epochs.
     """
-    heads: str | tuple[str, ...] = backbone.pretrained_cfg["classifier"]
+    cfg: Any = backbone.pretrained_cfg
+    heads: str | tuple[str, ...] = cfg["classifier"]
     kept = (heads,) if isinstance(heads, str) else heads
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d) and name not in kept:

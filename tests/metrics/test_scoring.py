@@ -1,0 +1,354 @@
+"""Scores of a cell: metrics worked out by hand, and a tiny real cell from checkpoint to summary."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline.data.prepared import load_prepared, to_tensor
+from pipeline.errors import StudyError
+from pipeline.explain.attribution import explain_cell
+from pipeline.files import sha256_of
+from pipeline.metrics.faithfulness import upsampled
+from pipeline.metrics.scoring import LOCALISATION_COLUMNS, load_explained, method_metrics, score_cell
+from pipeline.metrics.substrates import blur, zero
+from pipeline.models.checkpoint import CheckpointDescription, load_checkpoint, save_checkpoint
+from pipeline.params import ExplainParams, ScoreParams, StudyParams
+from pipeline.records import Audit, Explanation, Receipt, Summary
+from tests.metrics.test_faithfulness import rise_run
+from tests.models.tiny import ARCHITECTURES, build
+from tests.prepared import CLASSES, SIDE_PX, write_prepared
+
+STUDY = StudyParams(datasets=("colours",), models=("swin",), seed=0, device="cpu", threads=1)
+EXPLAIN = ExplainParams(
+    methods=("gradcam", "gradient_rollout"), max_images=None, overlays=0, batch_size=32, rollout_mode="corrected",
+    discard_ratio=0.9,
+)  # fmt: skip
+SCORE = ScoreParams(
+    steps=8, insertion_substrate="blur", deletion_substrate="zero", batch_size=50, precision="fp32",
+    bootstrap_resamples=100,
+)  # fmt: skip
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Cell:
+    folder: Path
+
+    def score(self, into: str = "scores", **changes: object) -> Summary:
+        folders = [self.folder / name for name in ("prepared", "model", "heatmaps", into)]
+        return score_cell(
+            *folders, "colours", "swin", SCORE.model_copy(update=changes), STUDY, lambda done, total: None
+        )
+
+    def table(self, name: str, of: str = "scores") -> pd.DataFrame:
+        return pd.read_csv(self.folder / of / f"{name}.csv")
+
+
+def give_masks(prepared: Path) -> None:
+    """The upper left quarter of the last four images; the first of them has a mask with nothing in it."""
+    audit, index = Audit.read(prepared), pd.read_csv(prepared / "index.csv")
+    masks = np.zeros((audit.images, SIDE_PX, SIDE_PX), np.uint8)
+    masks[-3:, : SIDE_PX // 2, : SIDE_PX // 2] = 1
+    np.save(prepared / "masks.npy", masks)
+    index["has_mask"] = index["row"] >= audit.images - 4
+    index.to_csv(prepared / "index.csv", index=False)
+    audit.model_copy(update={"masks": 4}).write(prepared)
+
+
+def give_model(folder: Path) -> None:
+    arch, options = ARCHITECTURES["swin"]
+    description = CheckpointDescription(
+        arch=arch, arch_options=options, weights="none", classes=CLASSES, image_size_px=SIDE_PX, mean=HALF, std=HALF
+    )
+    classifier = build("swin")
+    with torch.no_grad():  # an untrained head hardly tells its classes apart
+        classifier.backbone.get_classifier().weight.mul_(20)
+    save_checkpoint(classifier, description, folder / "model.safetensors")
+    Receipt(
+        dataset="colours", model="swin", arch=arch, arch_options=options, weights="none", classes=CLASSES,
+        image_size_px=SIDE_PX, mean=HALF, std=HALF, parameters=1, seed=0, epochs_run=1, best_epoch=1,
+        best_validation_macro_f1=0.5, augmentation={}, precision="fp32",
+        checkpoint_sha256=sha256_of(folder / "model.safetensors"), data_sha256="d" * 64, packages={},
+    ).write(folder)  # fmt: skip
+
+
+def make_cell(folder: Path) -> Cell:
+    give_masks(write_prepared(folder / "prepared"))
+    give_model(folder / "model")
+    folders = [folder / name for name in ("prepared", "model", "heatmaps")]
+    explain_cell(*folders, "colours", "swin", EXPLAIN, STUDY, lambda done, total: None)
+    return Cell(folder)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Cell:
+    """A cell of twelve test images, scored; not to be changed."""
+    cell = make_cell(tmp_path_factory.mktemp("cell"))
+    cell.score()
+    return cell
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Cell:
+    """A cell to be spoilt."""
+    return make_cell(tmp_path)
+
+
+MAPS = ("gradcam", "gradient_rollout", "random", "centre", "edge", "random_8x8")
+
+
+def test_every_map_has_both_curves_for_both_rules(scored: Cell):
+    scores, explanation = scored.table("scores"), Explanation.read(scored.folder / "heatmaps")
+    assert explanation.misclassified > 1
+    assert len(scores) == (12 + explanation.misclassified) * len(MAPS) * 2
+    assert not scores.duplicated(["row", "target_rule", "method", "curve"]).any()
+    assert set(scores["method"]) == set(MAPS)
+    assert scores[scores["target_rule"] == "true"]["correct"].sum() == 0
+    assert not scores.isna().any().any()
+
+
+def test_scores_say_what_was_explained(scored: Cell):
+    scores = scored.table("scores")
+    predicted, true = (scores[scores["target_rule"] == rule] for rule in ("predicted", "true"))
+    assert (predicted["target"] == predicted["predicted"]).all()
+    assert (true["target"] == true["label"]).all()
+    assert (scores["correct"] == (scores["predicted"] == scores["label"])).all()
+    assert scores.groupby("curve")["substrate"].unique().map(list).to_dict() == {
+        "deletion": ["zero"],
+        "insertion": ["blur"],
+    }
+    assert scores.groupby("method")["grid"].first()[["gradcam", "random", "random_8x8"]].tolist() == [
+        "4x4",
+        "4x4",
+        "8x8",
+    ]
+
+
+@pytest.mark.parametrize(("method", "rule"), [("gradcam", "predicted"), ("gradient_rollout", "true"), ("edge", "true")])
+@pytest.mark.parametrize("mode", ["ins", "del"])
+def test_a_cells_curves_are_those_of_rises_loop(scored: Cell, method: str, rule: str, mode: str):
+    classifier, _ = load_checkpoint(scored.folder / "model" / "model.safetensors")
+    curve = {"ins": "insertion", "del": "deletion"}[mode]
+    with np.load(scored.folder / "heatmaps" / "attributions.npz") as arrays:
+        row, target = arrays[f"rows_{rule}"][1], int(arrays[f"targets_{rule}"][1])
+        saliency = upsampled(torch.from_numpy(arrays[f"{method}/{rule}"][1:2]), (SIDE_PX, SIDE_PX))[0]
+    image = to_tensor(load_prepared(scored.folder / "prepared").images[row : row + 1])
+    substrate = (blur if mode == "ins" else zero)(image)[0]
+    with torch.inference_mode():
+        points, area = rise_run(
+            lambda images: classifier(images).softmax(1), image[0], substrate, saliency, target, 128, mode
+        )
+    with np.load(scored.folder / "scores" / "curves.npz") as curves:
+        assert np.allclose(curves[f"{method}/{rule}/{curve}"][1], points, atol=1e-6)
+    wanted = {"row": row, "method": method, "target_rule": rule, "curve": curve}
+    found = scored.table("scores").set_index(list(wanted)).loc[tuple(wanted.values())]
+    assert found["auc"] == pytest.approx(area, abs=1e-6)
+    ends = points[[0, -1]] if mode == "del" else points[[-1, 0]]
+    assert found[["probability_full", "probability_substrate"]].tolist() == pytest.approx(ends, abs=1e-6)
+
+
+def test_the_summary_is_that_of_the_tables(scored: Cell):
+    summary, scores = Summary.read(scored.folder / "scores"), scored.table("scores")
+    chosen = scores[(scores["target_rule"] == "predicted") & (scores["method"] == "gradcam")]
+    means = chosen.groupby("curve")["auc"].mean()
+    metrics = summary.metrics["gradcam"]
+    assert (metrics["insertion_auc"], metrics["deletion_auc"]) == pytest.approx((means["insertion"], means["deletion"]))
+    assert metrics["insertion_auc_low"] < metrics["insertion_auc"] < metrics["insertion_auc_high"]
+    assert summary.probability_full == pytest.approx(chosen.drop_duplicates("row")["probability_full"].mean())
+    assert set(summary.probability_substrate) == {"blur", "zero"}
+    assert (summary.steps, summary.images, summary.tie_rule) == (8, 12, "stable, reading order")
+    assert summary.attributions_sha256 == sha256_of(scored.folder / "heatmaps" / "attributions.npz")
+
+
+def test_misclassified_images_have_metrics_of_their_own(scored: Cell):
+    summary, scores = Summary.read(scored.folder / "scores"), scored.table("scores")
+    wrong = scores[~scores["correct"] & (scores["method"] == "edge") & (scores["curve"] == "deletion")]
+    assert set(summary.metrics_misclassified) == {
+        f"{method}/{rule}" for method in MAPS for rule in ("predicted", "true")
+    }
+    for rule, mean in wrong.groupby("target_rule")["auc"].mean().items():
+        assert summary.metrics_misclassified[f"edge/{rule}"]["deletion_auc"] == pytest.approx(mean)
+
+
+def test_mean_curves_run_over_all_fractions(scored: Cell):
+    table = scored.table("curves_mean")
+    with np.load(scored.folder / "scores" / "curves.npz") as curves:
+        expected = curves["centre/predicted/insertion"].mean(0)
+    chosen = table[(table["curve"] == "insertion") & (table["method"] == "centre")]
+    assert list(table.columns) == ["curve", "method", "fraction", "probability"]
+    assert chosen["fraction"].tolist() == pytest.approx(np.linspace(0, 1, 9))
+    assert chosen["probability"].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_only_images_with_something_in_their_mask_are_localised(scored: Cell):
+    table, summary = scored.table("localisation"), Summary.read(scored.folder / "scores")
+    predicted = table[table["target_rule"] == "predicted"]
+    assert list(table.columns) == LOCALISATION_COLUMNS
+    assert set(predicted["row"]) == {32, 33, 34}
+    assert len(predicted) == 3 * len(MAPS)
+    assert (table["mask_fraction"] == 0.25).all()
+    metrics = summary.metrics["gradcam"]
+    assert metrics["pointing_chance"] == 0.25
+    assert metrics["mass_ratio"] == pytest.approx(predicted[predicted["method"] == "gradcam"]["mass_ratio"].mean())
+
+
+def test_the_centre_puts_a_quarter_into_a_quarter(scored: Cell):
+    table = scored.table("localisation")
+    assert table[table["method"] == "centre"]["mass_ratio"].tolist() == pytest.approx(
+        [0.25] * (table["method"] == "centre").sum()
+    )
+
+
+def test_scoring_again_gives_equal_bytes(scored: Cell):
+    scored.score("again")
+    for path in sorted((scored.folder / "scores").iterdir()):
+        assert path.read_bytes() == (scored.folder / "again" / path.name).read_bytes(), path.name
+
+
+def test_the_batch_size_does_not_change_the_scores(scored: Cell):
+    scored.score("chunked", batch_size=3)
+    pd.testing.assert_frame_equal(scored.table("scores"), scored.table("scores", of="chunked"), atol=1e-5, rtol=0)
+
+
+def test_half_precision_stays_near(scored: Cell):
+    assert scored.score("half", precision="bf16").precision == "bf16"
+    difference = scored.table("scores")["auc"] - scored.table("scores", of="half")["auc"]
+    assert difference.abs().max() < 0.05
+
+
+def test_one_substrate_may_serve_both_curves(scored: Cell):
+    assert set(scored.score("mean", insertion_substrate="mean", deletion_substrate="mean").probability_substrate) == {
+        "mean"
+    }
+
+
+def test_a_number_of_steps_that_cannot_be_equal_is_said(scored: Cell, caplog: pytest.LogCaptureFixture):
+    assert scored.score("uneven", steps=100).steps == 94  # 1024 px, 11 a step
+    assert "94" in caplog.text
+
+
+def test_without_masks_localisation_has_only_its_header(cell: Cell):
+    audit = Audit.read(cell.folder / "prepared")
+    audit.model_copy(update={"masks": 0}).write(cell.folder / "prepared")
+    summary = cell.score()
+    assert (cell.folder / "scores" / "localisation.csv").read_text() == ",".join(LOCALISATION_COLUMNS) + "\n"
+    assert "mass_ratio" not in summary.metrics["gradcam"]
+
+
+def test_progress_ends_at_all_images(cell: Cell):
+    told = []
+    folders = [cell.folder / name for name in ("prepared", "model", "heatmaps", "scores")]
+    score_cell(*folders, "colours", "swin", SCORE, STUDY, lambda done, total: told.append((done, total)))
+    total = 12 + Explanation.read(cell.folder / "heatmaps").misclassified
+    assert told == [(12, total), (total, total)]
+
+
+def change(path: Path, key: str) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: "0" * 64}))
+
+
+@pytest.mark.parametrize(
+    ("record", "key", "message"),
+    [
+        ("model/receipt.json", "checkpoint_sha256", "not the checkpoint"),
+        ("heatmaps/explanation.json", "checkpoint_sha256", "not the checkpoint"),
+        ("heatmaps/explanation.json", "attributions_sha256", "not the arrays"),
+        ("heatmaps/explanation.json", "data_sha256", "not the set"),
+        ("prepared/audit.json", "data_sha256", "not the set"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused(cell: Cell, record: str, key: str, message: str):
+    change(cell.folder / record, key)
+    with pytest.raises(StudyError, match=message):
+        cell.score()
+    assert not (cell.folder / "scores").exists()
+
+
+def test_another_checkpoint_is_refused(cell: Cell):
+    with (cell.folder / "model" / "model.safetensors").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(StudyError, match="not the checkpoint"):
+        cell.score()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"steps": 1025}, "score.steps: 1025.*1024"), ({"deletion_substrate": "noise"}, "noise.*blur")],
+)
+def test_parameters_that_do_not_fit_are_refused(scored: Cell, changes: dict, message: str):
+    with pytest.raises(StudyError, match=message):
+        scored.score("refused", **changes)
+
+
+def save_maps(path: Path, **maps: np.ndarray) -> Path:
+    rows = {name: np.arange(2) for name in ("rows_predicted", "targets_predicted")}
+    none = {name: np.arange(0) for name in ("rows_true", "targets_true")}
+    np.savez(path, **rows, **none, **{f"{name}/predicted": values.astype(np.float32) for name, values in maps.items()})
+    return path
+
+
+def test_maps_without_values_are_refused(tmp_path: Path):
+    path = save_maps(tmp_path / "maps.npz", random=np.ones((2, 3, 3)), gradcam=np.full((2, 3, 3), np.nan))
+    with pytest.raises(StudyError, match="gradcam are not finite"):
+        load_explained(path)
+
+
+def test_maps_without_a_random_map_of_their_grid_are_refused(tmp_path: Path):
+    path = save_maps(tmp_path / "maps.npz", random=np.ones((2, 3, 3)), gradcam=np.ones((2, 4, 5)))
+    with pytest.raises(StudyError, match="random_4x5 to compare gradcam"):
+        load_explained(path)
+
+
+NO_MASKS = pd.DataFrame(columns=LOCALISATION_COLUMNS)
+
+
+def areas(**methods: tuple[str, list[float], list[float]]) -> pd.DataFrame:
+    """Lines of scores.csv from each method's grid, insertion areas and deletion areas."""
+    return pd.DataFrame(
+        {"row": row, "method": method, "grid": grid, "curve": curve, "auc": area}
+        for method, (grid, *both) in methods.items()
+        for curve, values in zip(("insertion", "deletion"), both, strict=True)
+        for row, area in enumerate(values)
+    )
+
+
+def test_gains_are_paired_and_positive_where_better_than_random():
+    scores = areas(random=("2x2", [0.5, 0.7], [0.4, 0.6]), gradcam=("2x2", [0.6, 0.9], [0.1, 0.2]))
+    metrics = method_metrics(scores, NO_MASKS, 0, 100)
+    assert metrics["gradcam"]["insertion_gain"] == pytest.approx((0.1 + 0.2) / 2)
+    assert metrics["gradcam"]["deletion_gain"] == pytest.approx((0.3 + 0.4) / 2)
+    assert metrics["gradcam"]["deletion_gain_low"] == pytest.approx(0.3)
+    assert "insertion_gain" not in metrics["random"]
+
+
+def test_a_method_is_compared_with_the_random_map_of_its_own_grid():
+    scores = areas(
+        random=("2x2", [0.5, 0.7], [0.4, 0.6]), random_4x4=("4x4", [0.1, 0.2], [0.9, 0.8]),
+        gradient_rollout=("4x4", [0.2, 0.5], [0.5, 0.6]),
+    )  # fmt: skip
+    metrics = method_metrics(scores, NO_MASKS, 0, 100)
+    assert metrics["gradient_rollout"]["insertion_gain"] == pytest.approx((0.1 + 0.3) / 2)
+    assert metrics["gradient_rollout"]["deletion_gain"] == pytest.approx((0.4 + 0.2) / 2)
+    assert "insertion_gain" not in metrics["random_4x4"]
+
+
+def test_one_image_has_means_and_no_intervals():
+    metrics = method_metrics(areas(random=("2x2", [0.5], [0.4]), centre=("2x2", [0.7], [0.1])), NO_MASKS, 0, 100)
+    assert metrics["centre"] == pytest.approx(
+        {"insertion_auc": 0.7, "deletion_auc": 0.1, "insertion_gain": 0.2, "deletion_gain": 0.3}
+    )
+
+
+def test_localisation_is_averaged_beside_its_chance():
+    scores = areas(random=("2x2", [0.5, 0.7], [0.4, 0.6]))
+    localisation = pd.DataFrame(
+        [[0, "predicted", "random", True, 0.2, 0.1], [1, "predicted", "random", False, 0.4, 0.3]]
+    )
+    metrics = method_metrics(scores, localisation.set_axis(LOCALISATION_COLUMNS, axis=1), 0, 100)["random"]
+    found = [metrics[name] for name in ("pointing_game", "pointing_chance", "mass_ratio")]
+    assert found == pytest.approx([0.5, 0.2, 0.3])
