@@ -19,6 +19,11 @@ from pipeline.errors import StudyError
 from pipeline.params import StudyParams, load_params
 
 
+# Lines of DVC that say nothing about the stage.
+HINTS = ("Updating lock file", "Generating lock file", "To track the changes", "git add", "To enable auto staging")
+HINTS += ("dvc config core.autostage", "Use `dvc push`")
+
+
 def study(workers: int | None = None) -> None:
     """Bring the whole study up to date, then print its table and where to look.
 
@@ -89,7 +94,7 @@ def reproduce(name: str) -> int:
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.strip():
+            if line.strip() and not line.strip().startswith(HINTS):
                 print(f"{name:18} {line.rstrip()}", flush=True)
     return process.returncode
 

@@ -22,6 +22,18 @@ def test_the_seed_decides_the_weights(model):
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_from_scratch_the_spread_of_weights_suits_the_width(model):
+    backbone = build(model).backbone
+    spread = {
+        name: weight.std() * weight[0].numel() ** 0.5 for name, weight in backbone.named_parameters() if weight.ndim > 1
+    }
+    layers = [value for name, value in spread.items() if name.endswith(("qkv.weight", "fc1.weight", "fc2.weight"))]
+    assert min(layers) > 0.9
+    assert max(layers) < 1.1
+    assert all(value < 0.5 for name, value in spread.items() if name.startswith("head"))
+
+
 def test_building_leaves_the_random_state_alone():
     torch.manual_seed(3)
     expected = torch.rand(1)
