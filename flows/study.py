@@ -18,10 +18,16 @@ from flows.servers import prefect_server
 from pipeline.errors import StudyError
 from pipeline.params import StudyParams, load_params
 
-
 # Lines of DVC that say nothing about the stage.
-HINTS = ("Updating lock file", "Generating lock file", "To track the changes", "git add", "To enable auto staging")
-HINTS += ("dvc config core.autostage", "Use `dvc push`")
+HINTS = (
+    "Updating lock file",
+    "Generating lock file",
+    "To track the changes",
+    "git add",
+    "To enable auto staging",
+    "dvc config core.autostage",
+    "Use `dvc push`",
+)
 
 
 def study(workers: int | None = None) -> None:

@@ -127,6 +127,11 @@ class Explanation(Record):
     packages: dict[str, str]
 
 
+def random_twin(grid: str, random_grid: str) -> str:
+    """Name of the random map on a grid such as "8x8", which gains on that grid are measured against."""
+    return "random" if grid == random_grid else f"random_{grid}"
+
+
 class Summary(Record):
     """summary.json of a cell's scores: settings, then metrics as `<method>: {<metric>: value}`."""
 

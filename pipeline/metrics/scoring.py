@@ -36,7 +36,7 @@ from pipeline.metrics.localisation import mask_fraction, mass_ratio, pointing_ga
 from pipeline.models.build import Classifier
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.params import ScoreParams, StudyParams
-from pipeline.records import Explanation, Receipt, Summary, TargetRule
+from pipeline.records import Explanation, Receipt, Summary, TargetRule, random_twin
 from pipeline.seeds import cell_seed
 from pipeline.statistics import mean_interval
 
@@ -186,7 +186,7 @@ def method_metrics(scores: pd.DataFrame, localisation: pd.DataFrame, seed: int, 
     for method, grid in scores.groupby("method", sort=False)["grid"].first().items():
         insertion, deletion = areas["insertion", method], areas["deletion", method]
         values = {"insertion_auc": insertion, "deletion_auc": deletion}
-        twin = _random_twin(grid, scores.loc[scores["method"] == "random", "grid"].iloc[0])
+        twin = random_twin(grid, scores.loc[scores["method"] == "random", "grid"].iloc[0])
         if method != twin:
             values["insertion_gain"] = insertion - areas["insertion", twin]
             values["deletion_gain"] = areas["deletion", twin] - deletion
@@ -237,18 +237,13 @@ def _check_maps(maps: dict[str, Float32[np.ndarray, "n _ _"]], path: Path) -> No
     for method, values in maps.items():
         if not np.isfinite(values).all():
             raise StudyError(f"{path}: maps of {method} are not finite; run `dvc repro -f` to make them anew")
-        twin = _random_twin(_grid(values), _grid(maps["random"])) if "random" in maps else "random"
+        twin = random_twin(_grid(values), _grid(maps["random"])) if "random" in maps else "random"
         if twin not in maps:
             raise StudyError(f"{path}: no maps of {twin} to compare {method} with; run `dvc repro -f` to make them")
 
 
 def _grid(maps: Float32[np.ndarray, "n h w"]) -> str:
     return f"{maps.shape[1]}x{maps.shape[2]}"
-
-
-def _random_twin(grid: str, random_grid: str) -> str:
-    """The name of the random map on a grid."""
-    return "random" if grid == random_grid else f"random_{grid}"
 
 
 def _predictor(classifier: Classifier, device: torch.device, precision: str) -> Predict:

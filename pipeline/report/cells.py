@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from pipeline.data.prepared import Prepared
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
-from pipeline.records import Classification, Explanation, Receipt, Summary
+from pipeline.records import Classification, Explanation, Receipt, Summary, random_twin
 
 TITLES = {
     "gradcam": "Grad-CAM",
@@ -133,10 +133,10 @@ def title_of(name: str) -> str:
     return TITLES.get(name, name.replace("_", " "))
 
 
-def random_twin(method: str, explanation: Explanation) -> str:
+def twin_of(method: str, explanation: Explanation) -> str:
     """The name of the random map on the same grid as a method's: what its gain is measured against."""
-    rows, columns = explanation.grids[method]
-    return "random" if explanation.grids["random"] == (rows, columns) else f"random_{rows}x{columns}"
+    grid, random_grid = ("{}x{}".format(*explanation.grids[name]) for name in (method, "random"))
+    return random_twin(grid, random_grid)
 
 
 def _refuse_absent(folders: dict[str, Path], cell: str) -> None:

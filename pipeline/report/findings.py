@@ -18,7 +18,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from pipeline.files import write_text
-from pipeline.report.cells import Cell, random_twin
+from pipeline.report.cells import Cell, twin_of
 from pipeline.report.overlays import strength, upsample
 from pipeline.seeds import cell_seed
 from pipeline.statistics import mean_interval
@@ -196,7 +196,7 @@ def gain(cell: Cell, method: str, curve: str) -> PerImage:
     """AUC of the method against the random map of its grid, image by image, signed so that higher is better."""
     aucs = cell.scores[(cell.scores["curve"] == curve) & (cell.scores["target_rule"] == "predicted")]
     by_method = aucs.pivot(index="row", columns="method", values="auc")
-    difference = by_method[method] - by_method[random_twin(method, cell.explanation)]
+    difference = by_method[method] - by_method[twin_of(method, cell.explanation)]
     return difference if curve == "insertion" else -difference
 
 

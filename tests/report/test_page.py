@@ -12,7 +12,7 @@ from pipeline.errors import StudyError
 from pipeline.files import sha256_of
 from pipeline.params import ReportParams
 from pipeline.records import Explanation, Summary
-from pipeline.report.cells import load_cell, random_twin, title_of
+from pipeline.report.cells import load_cell, title_of, twin_of
 from pipeline.report.page import mark_best, write_report
 from tests.report.made_study import Study
 
@@ -181,9 +181,9 @@ def test_a_method_without_a_rival_is_not_the_best() -> None:
     assert not mark_best(table, "insertion_auc", within="model").any()
 
 
-def test_a_methods_random_twin_has_its_grid(study: Study) -> None:
+def test_a_methods_twin_of_has_its_grid(study: Study) -> None:
     explanation = load_cell(study.data, "pbc", "vit").explanation
     finer = explanation.model_copy(update={"grids": explanation.grids | {"gradient_rollout": (8, 8)}})
-    assert random_twin("gradcam", finer) == "random"
-    assert random_twin("gradient_rollout", finer) == "random_8x8"
+    assert twin_of("gradcam", finer) == "random"
+    assert twin_of("gradient_rollout", finer) == "random_8x8"
     assert title_of("random_8x8") == "random map 8x8"
