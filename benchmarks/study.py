@@ -19,7 +19,15 @@ import psutil
 from flows.study import default_workers
 from pipeline.params import load_params
 
-WORK = ("fetch_source", "prepare_dataset", "fit_cell", "classify_cell", "explain_cell", "draw_cell_overlays", "score_cell")
+WORK = (
+    "fetch_source",
+    "prepare_dataset",
+    "fit_cell",
+    "classify_cell",
+    "explain_cell",
+    "draw_cell_overlays",
+    "score_cell",
+)
 SAMPLE_S = 0.5
 
 
@@ -35,11 +43,12 @@ def main() -> None:
     for name, value in sorted(seconds.items(), key=lambda item: -item[1]):
         print(f"{name:20} {value:8.1f} s")
     print(f"wall {wall:.0f} s, {workers} workers, peak memory {peak / 2**30:.2f} GiB (resident, summed)")
-    print(f"work {busy:.0f} s of {workers * wall:.0f} s of the workers: everything else is {1 - busy / wall / workers:.0%}")
+    idle_share = 1 - busy / (workers * wall)
+    print(f"work {busy:.0f} s of the {workers * wall:.0f} s that the workers had: everything else is {idle_share:.0%}")
 
 
 def peak_memory(command: list[str]) -> int:
-    """Bytes resident at the worst moment, summed over the command and all it started; shared pages count each time."""
+    """Bytes resident at the worst moment, summed over all processes of the command; shared pages count each time."""
     process, peak = psutil.Popen(command), 0
     while process.poll() is None:
         peak = max(peak, resident(process))

@@ -64,7 +64,7 @@ def stale_stages() -> dict[str, set[str]]:
     for name in TopologicalSorter(waits).static_order():
         if name in changed or waits[name] & stale:
             stale.add(name)
-    return {name: waits[name] & stale for name in stale}
+    return {name: needed & stale for name, needed in waits.items() if name in stale}
 
 
 def run_stages(waits: dict[str, set[str]], workers: int) -> list[str]:
