@@ -103,6 +103,17 @@ def strength(attribution: Float[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"
     return positive / largest if largest > 0 else np.zeros_like(positive)
 
 
+def contrast(attribution: Float[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """What a picture shows of the map, in [0, 1]: its strength above the floor that all patches share.
+
+    A Swin's rollout spreads most of its weight evenly and differs between patches by little; the floor would paint it
+    in one colour. A map that is nothing but floor is shown at full strength.
+    """
+    level = strength(attribution)
+    floor = level.min()
+    return (level - floor) / (1 - floor) if floor < 1 else level
+
+
 def upsample(grid: Float32[np.ndarray, "h w"], side_px: int) -> Float32[np.ndarray, "side side"]:
     """Bilinear, pixel centres aligned (torch's align_corners=False), as the scores see the map."""
     return np.asarray(Image.fromarray(grid).resize((side_px, side_px), Image.Resampling.BILINEAR))
@@ -144,7 +155,7 @@ def draw_heatmap(image: Picture, attribution: Float[np.ndarray, "rows columns"],
     Grey, because the bright end of a perceptually uniform colour map would drown in a stained smear's beige.
     """
     grey = enlarge(np.asarray(Image.fromarray(image).convert("L").convert("RGB")), side_px)
-    level = (upsample(strength(attribution), side_px) * 255).round().astype(np.uint8)
+    level = (upsample(contrast(attribution), side_px) * 255).round().astype(np.uint8)
     opaque, seen_through = blend_tables()
     return opaque[level] + (grey * seen_through[level][..., None]).astype(np.uint8)
 
@@ -257,12 +268,12 @@ def _tiles(pictures: CellPictures, row: int) -> Iterator[Picture]:
 
 
 def _paste_bar(page: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], blank: bool) -> None:
-    """The colour bar, from nothing (below) to the map's own maximum (above)."""
+    """The colour bar, from the map's own minimum (below) to its maximum (above)."""
     x, y = corner
     ramp = colour_table()[np.linspace(255, 0, PICTURE_PX).round().astype(int)].astype(np.uint8)
     page.paste(Image.fromarray(np.repeat(ramp[:, None], BAR_PX, axis=1)), corner)
     draw.text((x + BAR_PX + 4, y), "blank" if blank else "max", INK, font(11))
-    draw.text((x + BAR_PX + 4, y + PICTURE_PX - 14), "0", INK, font(11))
+    draw.text((x + BAR_PX + 4, y + PICTURE_PX - 14), "" if blank else "min", INK, font(11))
 
 
 def _small_jpeg(picture: Image.Image) -> bytes:

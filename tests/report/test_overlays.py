@@ -14,6 +14,7 @@ from pipeline.report.overlays import (
     PAD_PX,
     PICTURE_PX,
     colour_table,
+    contrast,
     draw_cell_overlays,
     draw_heatmap,
     draw_outline,
@@ -40,6 +41,12 @@ def test_a_map_without_a_positive_part_has_no_strength(flat: float) -> None:
 
 def test_strength_is_relative_to_the_maximum_and_drops_the_negative_part() -> None:
     assert strength(np.array([[-4.0, 0.0], [1.0, 2.0]])).tolist() == [[0, 0], [0.5, 1]]
+
+
+def test_the_floor_that_all_patches_share_is_not_shown() -> None:
+    assert contrast(np.array([[8.0, 8.0], [9.0, 10.0]])) == pytest.approx(np.array([[0, 0], [0.5, 1]]))
+    assert contrast(np.full((2, 2), 3.0)).tolist() == [[1, 1], [1, 1]]
+    assert contrast(np.array([[-1.0, 2.0]])).tolist() == [[0, 1]]
 
 
 def test_a_constant_map_is_drawn_at_full_strength_everywhere() -> None:
