@@ -21,9 +21,7 @@ def study(tmp_path_factory) -> Study:
 
 @pytest.fixture
 def mlflow_client(study):
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=f"sqlite:///{study.folder}/mlflow.db")
+    return _client(study)
 
 
 def test_it_ends_with_a_table_and_where_to_look(study):
@@ -72,34 +70,9 @@ def test_metrics_and_plots_are_shown_by_dvc(study):
 
 
 def test_a_second_repro_runs_publish_only_and_writes_nothing_twice(study, mlflow_client):
-    assert study.would_run() == {"publish"}
     before = _store(mlflow_client)
-    study.run("dvc", "repro")
+    assert study.repro() == {"publish"}
     assert _store(mlflow_client) == before
-
-
-def test_a_learning_rate_concerns_its_models_cells_only(study):
-    with _restored(study):
-        study.edit(lambda tree: tree["models"]["deit"].update(learning_rate=0.002))
-        cells = {name for name in study.would_run() if "@" in name}
-    assert cells == {"finetune@busi-deit", "explain@busi-deit", "score@busi-deit"}
-
-
-def test_the_number_of_steps_concerns_scoring_only(study):
-    with _restored(study):
-        study.edit(lambda tree: tree["score"].update(steps=5))
-        assert study.would_run() == {"score@busi-deit", "score@busi-swin", "report", "publish"}
-
-
-def test_the_data_travel_through_a_remote(study, tmp_path):
-    study.run("dvc", "remote", "add", "--local", "shelf", str(tmp_path / "remote"))
-    study.run("dvc", "push", "-r", "shelf", "preprocess@busi")
-    prepared = study.folder / "data/prepared/busi"
-    content = (prepared / "images.npy").read_bytes()
-    shutil.rmtree(prepared)
-    shutil.rmtree(study.folder / ".dvc/cache")
-    study.run("dvc", "pull", "-r", "shelf", "preprocess@busi")
-    assert (prepared / "images.npy").read_bytes() == content
 
 
 def test_a_deleted_store_is_rebuilt_by_publish(study, mlflow_client):
@@ -108,9 +81,40 @@ def test_a_deleted_store_is_rebuilt_by_publish(study, mlflow_client):
         path.unlink()
     shutil.rmtree(study.folder / "mlartifacts")
     study.run("flows.publish")
+    assert _store(_client(study)) == before
+
+
+def test_a_learning_rate_concerns_its_models_cells_only(study):
+    study.edit(lambda tree: tree["models"]["deit"].update(learning_rate=0.002))
+    assert {name for name in study.repro() if "@" in name} == {
+        "finetune@busi-deit",
+        "explain@busi-deit",
+        "score@busi-deit",
+    }
+
+
+def test_the_number_of_steps_concerns_scoring_only(study, mlflow_client):
+    versions = len(mlflow_client.search_model_versions())
+    study.edit(lambda tree: tree["score"].update(steps=5))
+    assert study.repro() == {"score@busi-deit", "score@busi-swin", "report", "publish"}
+    assert len(mlflow_client.search_model_versions()) == versions
+
+
+def test_the_data_travel_through_a_remote(study, tmp_path):
+    study.run("dvc", "remote", "add", "--local", "shelf", str(tmp_path / "remote"))
+    study.run("dvc", "push", "-r", "shelf", "preprocess@busi")
+    prepared = study.folder / "data/prepared/busi"
+    content = (prepared / "images.npy").read_bytes()
+    for folder in (prepared, study.folder / ".dvc/cache/files"):
+        shutil.rmtree(folder)
+    study.run("dvc", "pull", "-r", "shelf", "preprocess@busi")
+    assert (prepared / "images.npy").read_bytes() == content
+
+
+def _client(study: Study):
     from mlflow import MlflowClient
 
-    assert _store(MlflowClient(tracking_uri=f"sqlite:///{study.folder}/mlflow.db")) == before
+    return MlflowClient(tracking_uri=f"sqlite:///{study.folder}/mlflow.db")
 
 
 def _store(client) -> dict:
@@ -122,16 +126,3 @@ def _store(client) -> dict:
         "versions": sorted((v.name, v.version, sorted(v.tags.items())) for v in versions),
         "runs": sorted((run.info.run_name, sorted(run.data.metrics.items())) for run in runs),
     }
-
-
-class _restored:
-    """Puts params.yaml back when the block ends."""
-
-    def __init__(self, study: Study) -> None:
-        self.path = study.folder / "params.yaml"
-
-    def __enter__(self) -> None:
-        self.text = self.path.read_text()
-
-    def __exit__(self, *error: object) -> None:
-        self.path.write_text(self.text)
