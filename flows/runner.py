@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 import pipeline  # noqa: F401  (its import switches telemetry off, before Prefect is imported)
 from flows.servers import address_of
 from pipeline.errors import StudyError
+from pipeline.params import load_params
 
 log = logging.getLogger("flows")
 
@@ -194,10 +195,16 @@ def show_picture(key: str, path: Path, title: str) -> None:
 
 def main(flow: Flow) -> None:
     """Command line of a stage: one required option per argument of its function."""
+    run_main(lambda: flow(**vars(_parser(flow).parse_args())))
+
+
+def _parser(flow: Flow) -> argparse.ArgumentParser:
+    params = load_params()
+    known = {"dataset": tuple(params.datasets), "model": tuple(params.models)}
     parser = argparse.ArgumentParser(prog=f"python -m flows.{flow.name}", description=inspect.getdoc(flow.function))
     for name in inspect.signature(flow.function).parameters:
-        parser.add_argument(f"--{name}", required=True)
-    run_main(lambda: flow(**vars(parser.parse_args())))
+        parser.add_argument(f"--{name}", required=True, choices=known.get(name))
+    return parser
 
 
 def run_main(command: Callable[[], Any]) -> None:

@@ -17,6 +17,11 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
+# The keys of the registries METHODS and SUBSTRATES, so that a wrong one is refused before anything runs and without
+# importing torch; a test holds them in step.
+MethodName = Literal["gradcam", "gradient_rollout"]
+SubstrateName = Literal["zero", "mean", "blur"]
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,7 +108,7 @@ class FinetuneParams(Section):
 
 
 class ExplainParams(Section):
-    methods: tuple[str, ...] = Field(min_length=1)
+    methods: tuple[MethodName, ...] = Field(min_length=1)
     max_images: Count | None
     overlays: Annotated[int, Field(ge=0)]
     batch_size: Count
@@ -113,8 +118,8 @@ class ExplainParams(Section):
 
 class ScoreParams(Section):
     steps: Annotated[int, Field(ge=2)]
-    insertion_substrate: str
-    deletion_substrate: str
+    insertion_substrate: SubstrateName
+    deletion_substrate: SubstrateName
     batch_size: Count
     precision: Literal["fp32", "bf16"]
     bootstrap_resamples: Annotated[int, Field(ge=100)]

@@ -36,7 +36,7 @@ def mean_interval(values: Float[np.ndarray, " n"], seed: int, resamples: int) ->
 
 
 def _bootstrap(values: Float[np.ndarray, " n"], seed: int, resamples: int, method: str) -> tuple[float, float]:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", DegenerateDataWarning)
         interval = bootstrap(
             (values,),

@@ -1,12 +1,13 @@
 """params.yaml: both shipped files load; every fault is refused by its full key."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from pipeline.errors import StudyError
-from pipeline.params import load_params
+from pipeline.params import MethodName, SubstrateName, load_params
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +53,8 @@ def test_both_studies_have_the_same_keys():
         ("study.models", ["vit", "resnet"], "study.models: unknown resnet; choose from vit, deit, dino, swin"),
         ("study.datasets", ["pbc", "pbc"], "study.datasets: a name stands twice"),
         ("study.device", "gpu", "study.device"),
+        ("explain.methods", ["gradcam", "lime"], "explain.methods.1: Input should be 'gradcam' or 'gradient_rollout'"),
+        ("score.insertion_substrate", "fog", "'zero', 'mean' or 'blur'"),
         ("finetune.warmup_epochs", 99, "warmup_epochs (99) must be less than epochs"),
         ("score.steps", 1, "score.steps: Input should be greater than or equal to 2"),
     ],
@@ -60,6 +63,14 @@ def test_a_fault_is_refused_by_its_full_key(edited, key, value, words):
     with pytest.raises(StudyError) as refusal:
         load_params(edited(key, value))
     assert words in str(refusal.value)
+
+
+def test_the_names_that_params_allow_are_those_of_the_registries():
+    from pipeline.explain import METHODS
+    from pipeline.metrics.substrates import SUBSTRATES
+
+    assert set(get_args(MethodName)) == set(METHODS)
+    assert set(get_args(SubstrateName)) == set(SUBSTRATES)
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):

@@ -15,7 +15,7 @@ from pipeline.data.phantom.archive import write_phantom
 from pipeline.data.spec import DatasetSpec
 from pipeline.errors import StudyError
 from pipeline.files import whole_folder
-from pipeline.params import DatasetParams, PhantomParams
+from pipeline.params import CellPhantomParams, DatasetParams, PhantomParams, UltrasoundPhantomParams
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,14 @@ def fetch_source(
             skipped = copy_images(path, partial, moved) if path.is_dir() else unpack(path, partial, moved)
         images = scan_folder(partial, spec, source).images
     log.info("%s: %d images from %s; %d other files left out", dataset, len(images), source, skipped)
+
+
+def _phantom_of(dataset: str, params: PhantomParams) -> CellPhantomParams | UltrasoundPhantomParams:
+    sections: dict[str, CellPhantomParams | UltrasoundPhantomParams] = {"pbc": params.pbc, "busi": params.busi}
+    if dataset not in sections:
+        known = ", ".join(sections)
+        raise StudyError(f"datasets.{dataset}.source: phantoms are drawn of {known} only; give a folder or an archive")
+    return sections[dataset]
 
 
 def _existing_path(source: str, spec: DatasetSpec) -> Path:

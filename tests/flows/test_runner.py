@@ -12,6 +12,8 @@ from flows import runner, servers
 from flows.runner import Step, main, show_table, stage
 from pipeline.errors import StudyError
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def no_server(monkeypatch, tmp_path):
@@ -92,11 +94,20 @@ def test_a_users_problem_ends_in_one_line_and_code_2(no_server, monkeypatch, cap
     def refusing(dataset):
         raise StudyError(f"datasets.{dataset}.source: gone; give another")
 
+    monkeypatch.chdir(ROOT)  # where params.yaml tells the known datasets
     monkeypatch.setattr("sys.argv", ["refusing", "--dataset", "pbc"])
     with pytest.raises(SystemExit) as end:
         main(refusing)
     assert end.value.code == 2
     assert capsys.readouterr().err.endswith("error: datasets.pbc.source: gone; give another\n")
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones(no_server, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["finetune", "--dataset", "pbc", "--model", "resnet"])
+    with pytest.raises(SystemExit):
+        main(stage("finetune")(lambda dataset, model: None))
+    assert "invalid choice: 'resnet' (choose from" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -154,7 +165,7 @@ run_main(lambda: print("result", orphan(), "calls", calls))
 @pytest.mark.slow
 def test_a_server_lost_in_the_middle_costs_the_view_not_the_result(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = str(ROOT)
     run = subprocess.run([sys.executable, "-c", LOSING], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "result ('before', 'after') calls ['before', 'after']" in run.stdout, run.stderr
     assert "Prefect server lost" in run.stderr

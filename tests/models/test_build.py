@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import models
 from pipeline.errors import StudyError
 from pipeline.models.build import build_classifier
 from tests.models.tiny import MODELS, VIT, build, draw_images
@@ -73,11 +72,6 @@ def test_normalisation_is_that_of_the_tag_and_lives_inside(model, mean, std):
 def test_refuses_what_cannot_be_built(arch, options, message):
     with pytest.raises(StudyError, match=message):
         build_classifier(arch, options, "none", 3, 32, 0)
-
-
-def test_unknown_model_key_lists_the_known():
-    with pytest.raises(StudyError, match="unknown model vitt; choose from vit, deit, dino, swin"):
-        models.get("vitt")
 
 
 def test_from_scratch_signals_keep_their_size_through_a_narrow_network():
