@@ -116,6 +116,7 @@ def test_damaged_state_is_ignored(prepared):
     assert hashes(fit(prepared, "run")) == hashes(fit(prepared, "fresh"))
 
 
+@pytest.mark.slow
 def test_loader_processes_change_nothing(prepared):
     alone, helped = (fit(prepared, str(n), params=PARAMS.model_copy(update={"workers": n})) for n in (0, 2))
     assert hashes(alone) == hashes(helped)

@@ -1,5 +1,6 @@
 """The prepared set as later stages read it: arrays that stay on disk, the index, the audit."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class Prepared:
     def rows(self, split: str) -> Int64[np.ndarray, " m"]:
         """Positions in `images` of one split, rising."""
         return self.index.loc[self.index["split"] == split, "row"].to_numpy(dtype=np.int64)
+
+    def __reduce__(self) -> tuple[Callable[[Path], "Prepared"], tuple[Path]]:
+        """Another process opens the files anew: pickling a memory map would copy all of its pixels."""
+        assert isinstance(self.images, np.memmap)
+        return load_prepared, (Path(str(self.images.filename)).parent,)
 
 
 def load_prepared(folder: Path) -> Prepared:

@@ -45,10 +45,14 @@ def training_batches(
 ) -> Iterable[Batch]:
     order = epoch_order(data, params.class_balance, cell_seed(seed, "order", epoch))
     batches = np.split(order, range(params.batch_size, len(order), params.batch_size))
-    # the loader draws a seed for its workers, which draw nothing: its own generator leaves torch's as it is
-    generator = torch.Generator().manual_seed(0)
     return DataLoader(
-        EpochBatches(data, augmenter, epoch, batches), batch_size=None, num_workers=params.workers, generator=generator
+        EpochBatches(data, augmenter, epoch, batches),
+        batch_size=None,
+        num_workers=params.workers,
+        # Spawned, as a fork of a process with Prefect's threads in it ends with an error.
+        multiprocessing_context="spawn" if params.workers else None,
+        # The loader draws a seed for its workers, which draw nothing: its own generator leaves torch's as it is.
+        generator=torch.Generator().manual_seed(0),
     )
 
 

@@ -1,5 +1,6 @@
 """Loading a prepared set, and what is refused."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline.data.prepared import load_prepared, to_tensor
 from pipeline.errors import StudyError
 from tests.data.sets import make_busi, prepare
+from tests.prepared import write_prepared
 
 
 @pytest.fixture
@@ -67,3 +69,11 @@ def test_a_tensor_is_the_image_in_0_to_1_channels_first(value: int) -> None:
     assert tensor.is_contiguous()
     assert tensor[0, 0, 1, 2] == np.float32(value) / np.float32(255)
     assert torch.equal((tensor * 255).round().to(torch.uint8), torch.from_numpy(images).permute(0, 3, 1, 2))
+
+
+def test_another_process_opens_the_files_anew(tmp_path):
+    write_prepared(tmp_path / "set")
+    prepared = load_prepared(tmp_path / "set")
+    parcel = pickle.dumps(prepared)
+    assert len(parcel) < 1000
+    assert np.array_equal(pickle.loads(parcel).images, prepared.images)
