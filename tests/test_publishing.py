@@ -13,6 +13,8 @@ from pipeline.publishing import CellFiles, cell_params, read_cell
 from pipeline.records import Audit, Summary
 from tests.cells import change_record, give_checkpoint, make_finished_study, published_study, tiny_params
 
+pytestmark = pytest.mark.slow
+
 NAME = "busi-classifier"
 
 

@@ -9,6 +9,8 @@ import pytest
 from pipeline import registry, tracking
 from pipeline.registry import RegisteredModel, VersionContent
 
+pytestmark = pytest.mark.slow
+
 NAME = "busi-classifier"
 
 

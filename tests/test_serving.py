@@ -21,6 +21,8 @@ from pipeline.models.checkpoint import load_checkpoint
 from pipeline.records import Receipt
 from tests.cells import published_study
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):

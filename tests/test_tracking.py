@@ -12,6 +12,8 @@ from pipeline import tracking
 from pipeline.errors import StudyError
 from pipeline.tracking import DatasetRef, RunContent
 
+pytestmark = pytest.mark.slow
+
 DATASET = DatasetRef("busi", "d" * 32, "{}", '{"images": 4}', {"dvc_md5": "m"})
 
 

@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from pipeline.models._torchvision_cpu import OPERATORS, declare_missing_operators
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_second_call_does_nothing():

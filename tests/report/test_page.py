@@ -16,6 +16,8 @@ from pipeline.report.cells import load_cell, title_of, twin_of
 from pipeline.report.page import mark_best, write_report
 from tests.report.made_study import Study
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "img", "br"}
 
 

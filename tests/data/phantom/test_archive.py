@@ -13,6 +13,8 @@ from PIL import Image
 from pipeline.data.phantom.archive import SETS, Recipe, SetParams, original_of, render, write_phantom
 from pipeline.params import CellPhantomParams, UltrasoundPhantomParams
 
+pytestmark = pytest.mark.slow
+
 SMALL: dict[str, SetParams] = {
     "pbc": CellPhantomParams(
         images_per_class=5,

@@ -18,6 +18,8 @@ from pipeline.data.phantom.ultrasound import (
 )
 from pipeline.params import UltrasoundPhantomParams
 
+pytestmark = pytest.mark.slow
+
 PARAMS = UltrasoundPhantomParams(
     images_per_class=6,
     width_px=112,
