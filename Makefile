@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study ui ui-stop check format test test-fast clean
+.PHONY: help setup study pretrain ui ui-stop check format test test-fast bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,13 @@ $(READY): pyproject.toml constraints.txt
 
 study: setup  ## run the whole study (dvc repro), watched by Prefect, and print its table
 	@$(BIN)/python -m flows.study
+
+pretrain: setup  ## make the weights in data/pretrained again, two models at a time (JOBS=4: four)
+	@$(MAKE) --jobs=$(or $(JOBS),2) $(addprefix pretrain-,$(shell $(BIN)/python -c \
+	  'from pipeline.params import load_params; print(*load_params().pretraining.strategies)'))
+
+pretrain-%: setup
+	@$(BIN)/python -m flows.pretrain --model $*
 
 ui: setup  ## start the Prefect and the MLflow server in the background and print their addresses
 	@$(BIN)/python -m flows.servers start
@@ -43,6 +50,10 @@ test: setup  ## all tests
 
 test-fast: setup  ## the tests that take under a minute together
 	$(BIN)/python -m pytest -m "not slow"
+
+bench: setup  ## our speed beside that of our peers (20 minutes on 2 idle cores); writes benchmarks/RESULTS.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m benchmarks
 
 clean:  ## remove all that the study made (not .venv, not the DVC cache)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m flows.servers stop; fi

@@ -2,6 +2,7 @@
 
 from flows.layout import raw_dir
 from flows.runner import Step, main, progress_of, stage
+from pipeline import data
 from pipeline.data.source import fetch_source
 from pipeline.params import load_params
 
@@ -13,13 +14,13 @@ def fetch(dataset: str) -> None:
     """Bring one dataset's archive to data/raw."""
     params = load_params()
     fetch_step(
-        dataset,
-        params.datasets[dataset],
+        data.get(dataset),
+        params.datasets[dataset].source,
         params.phantom,
-        params.phantom.seed,
         raw_dir(dataset),
         processes=params.study.threads,
         progress=progress_of(f"fetch {dataset}"),
+        key=f"datasets.{dataset}.source",
     )
 
 

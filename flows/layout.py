@@ -3,6 +3,7 @@
 from pathlib import Path
 
 DATA = Path("data")
+CORPUS = DATA / "corpus"  # prepared images for pre-training
 RESUME = Path(".resume")  # state of unfinished fine-tuning, outside DVC so that a kill does not lose it
 
 
@@ -16,6 +17,10 @@ def prepared_dir(dataset: str) -> Path:
 
 def model_dir(dataset: str, model: str) -> Path:
     return DATA / "models" / dataset / model
+
+
+def pretrained_weights(model: str) -> Path:
+    return DATA / "pretrained" / f"{model}.safetensors"
 
 
 def heatmap_dir(dataset: str, model: str) -> Path:

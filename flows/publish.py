@@ -14,15 +14,15 @@ publish_step = Step(publish_study, retries=2)
 @stage("publish")
 def publish() -> None:
     """Bring MLflow's runs, models and versions in step with the files."""
-    published = publish_step(DATA, load_params(), Context(_git_commit(), Path("dvc.lock")))
+    published = publish_step(DATA, load_params(), context())
     rows = [{"model": p.model_name, "version": p.version, "new": p.created} for p in published if p.model_name]
     show_table("model-versions", rows, "Registered model versions")
 
 
-def _git_commit() -> str | None:
-    """The commit the files were made from; None outside git."""
+def context() -> Context:
+    """The commit the files were made from, None outside git, and DVC's hashes."""
     result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return result.stdout.strip() or None
+    return Context(result.stdout.strip() or None, Path("dvc.lock"))
 
 
 if __name__ == "__main__":

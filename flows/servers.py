@@ -41,7 +41,7 @@ class Server:
     port_variable: str
     default_port: int
     command: Callable[[int], list[str]]
-    environment: Callable[[], dict[str, str]]
+    environment: Callable[[int], dict[str, str]]
     health: str  # path that answers 200 when the server is ready
     api: str  # path that clients use
     elsewhere: str  # variable that names such a server elsewhere
@@ -55,8 +55,12 @@ def _prefect_command(port: int) -> list[str]:
     return [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
 
 
-def _prefect_environment() -> dict[str, str]:
-    return {"PREFECT_HOME": str(Path(".prefect").absolute()), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+def _prefect_environment(port: int) -> dict[str, str]:
+    return {
+        "PREFECT_HOME": str(Path(".prefect").absolute()),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api",  # else its pages ask port 4200, wherever they are
+    }
 
 
 def _mlflow_command(port: int) -> list[str]:
@@ -66,7 +70,7 @@ def _mlflow_command(port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "server", *store, "--host", HOST, "--port", str(port), "--workers", "1"]
 
 
-def _mlflow_environment() -> dict[str, str]:
+def _mlflow_environment(port: int) -> dict[str, str]:
     # Its job runner starts nine processes that the study has no use for.
     return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
@@ -132,7 +136,7 @@ def start(server: Server, port: int) -> None:
     with log_path.open("ab") as log_file:
         process = subprocess.Popen(
             server.command(port),
-            env={**os.environ, **server.environment()},
+            env={**os.environ, **server.environment(port)},
             stdin=subprocess.DEVNULL,
             stdout=log_file,
             stderr=log_file,

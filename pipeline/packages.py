@@ -14,10 +14,10 @@ DECIDING = (
 )
 
 
-def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that decide numbers, by name; absent ones are left out."""
+def package_versions(*more: str) -> dict[str, str]:
+    """Installed versions of the packages that decide numbers, and of `more`, by name; absent ones are left out."""
     found = {}
-    for name in DECIDING:
+    for name in (*DECIDING, *more):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

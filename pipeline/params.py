@@ -19,8 +19,21 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 # The keys of the registries METHODS and SUBSTRATES, so that a wrong one is refused before anything runs and without
 # importing torch; a test holds them in step.
-MethodName = Literal["gradcam", "gradient_rollout"]
-SubstrateName = Literal["zero", "mean", "blur"]
+MethodName = Literal[
+    "gradcam",
+    "signed_gradcam",
+    "hirescam",
+    "layercam",
+    "gradient_rollout",
+    "cam_rollout",
+    "chefer",
+    "attention_rollout",
+    "raw_attention",
+    "legrad",
+    "integrated_gradients",
+    "rise",
+]
+SubstrateName = Literal["zero", "mean", "blur", "blur_20", "blur_40"]
 
 
 class Section(BaseModel):
@@ -81,39 +94,114 @@ class ModelParams(Section):
 
 class AugmentationParams(Section):
     flip: bool
+    quarter_turns: bool
     rotate_degrees: Annotated[float, Field(ge=0, le=180)]
     scale: Annotated[float, Field(ge=0, lt=1)]
     brightness: Annotated[float, Field(ge=0, lt=1)]
     hue: Annotated[float, Field(ge=0, le=0.5)]
 
 
-class FinetuneParams(Section):
+class TrainingParams(Section):
+    """What fine-tuning and pre-training share."""
+
     epochs: Count
     warmup_epochs: Annotated[int, Field(ge=0)]
     batch_size: Count
     weight_decay: NotNegative
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    class_balance: Literal["loss", "sampling", "none"]
     gradient_clip: Positive
-    patience: Count
     precision: Literal["auto", "fp32", "bf16"]
     workers: Annotated[int, Field(ge=0)]
-    augmentation: AugmentationParams
 
     @model_validator(mode="after")
-    def _warmup_ends(self) -> "FinetuneParams":
+    def _warmup_ends(self) -> "TrainingParams":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be less than epochs ({self.epochs})")
         return self
 
 
-class ExplainParams(Section):
+class FinetuneParams(TrainingParams):
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_balance: Literal["loss", "sampling", "none"]
+    patience: Count
+    augmentation: AugmentationParams
+
+
+StrategyName = Literal["supervised", "distilled", "dino"]
+AreaRange = tuple[Fraction, Fraction]  # smallest and largest share of an image's area
+
+
+class StrategyParams(TrainingParams):
+    learning_rate: Positive
+
+
+class SupervisedParams(StrategyParams):
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    augmentation: AugmentationParams
+
+
+class TeacherParams(Section):
+    arch: Annotated[str, Field(min_length=1)]
+    epochs: Count
+    learning_rate: Positive
+
+
+class DistilledParams(SupervisedParams):
+    teacher: TeacherParams
+
+
+class ViewParams(Section):
+    """The crops of multi-crop training."""
+
+    local_views: Annotated[int, Field(ge=0)]
+    local_size_px: Annotated[int, Field(ge=8)]
+    global_scale: AreaRange
+    local_scale: AreaRange
+    brightness: Annotated[float, Field(ge=0, lt=1)]
+    saturation: Annotated[float, Field(ge=0, lt=1)]
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+    grey: Fraction
+    blur_sigma_px: Positive
+
+
+class DinoParams(StrategyParams):
+    outputs: Annotated[int, Field(ge=2)]
+    head_width: Count
+    bottleneck_width: Count
+    teacher_temperature: Positive
+    student_temperature: Positive
+    teacher_momentum: Fraction
+    center_momentum: Fraction
+    views: ViewParams
+
+
+class PretrainingParams(Section):
+    seed: Annotated[int, Field(ge=0)]
+    sources: dict[str, Annotated[str, Field(min_length=1)]] = Field(min_length=1)
+    images_per_class: dict[Literal["pbc", "busi"], Annotated[int, Field(ge=3)]]
+    stages: tuple[str, ...]
+    strategies: dict[str, StrategyName]
+    supervised: SupervisedParams
+    distilled: DistilledParams
+    dino: DinoParams
+
+
+class MethodParams(Section):
+    """What an explanation method can be told."""
+
+    cam_layer: Annotated[str, Field(min_length=1)]
+    rollout_mode: Literal["corrected", "compat_vit_explain"]
+    discard_ratio: Annotated[float, Field(ge=0, lt=1)]
+    head_fusion: Literal["mean", "max", "min"]
+    residual_scaling: Literal["none", "rowsum"]
+    integrated_gradients_steps: Count
+    rise_masks: Count
+
+
+class ExplainParams(MethodParams):
     methods: tuple[MethodName, ...] = Field(min_length=1)
     max_images: Count | None
     overlays: Annotated[int, Field(ge=0)]
     batch_size: Count
-    rollout_mode: Literal["corrected", "compat_vit_explain"]
-    discard_ratio: Annotated[float, Field(ge=0, lt=1)]
 
 
 class ScoreParams(Section):
@@ -122,6 +210,8 @@ class ScoreParams(Section):
     deletion_substrate: SubstrateName
     batch_size: Count
     precision: Literal["fp32", "bf16"]
+    pointing_tolerance_px: Annotated[int, Field(ge=0)]
+    trust_images: Count
     bootstrap_resamples: Annotated[int, Field(ge=100)]
 
 
@@ -137,6 +227,7 @@ class Params(Section):
     phantom: PhantomParams
     preprocess: PreprocessParams
     models: dict[str, ModelParams]
+    pretraining: PretrainingParams
     finetune: FinetuneParams
     explain: ExplainParams
     score: ScoreParams
@@ -146,6 +237,14 @@ class Params(Section):
     def _study_names_known_keys(self) -> "Params":
         _refuse_unknown("study.datasets", self.study.datasets, self.datasets)
         _refuse_unknown("study.models", self.study.models, self.models)
+        _refuse_unknown("pretraining.strategies", tuple(self.pretraining.strategies), self.models)
+        _refuse_unknown("pretraining.stages", self.pretraining.stages, self.pretraining.strategies)
+        return self
+
+    @model_validator(mode="after")
+    def _pretraining_sees_no_image_of_the_study(self) -> "Params":
+        if self.pretraining.seed == self.phantom.seed:
+            raise ValueError("pretraining.seed: must differ from phantom.seed, or the study's test images are learned")
         return self
 
 
@@ -162,8 +261,12 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     except yaml.YAMLError as error:
         raise StudyError(f"{path}: not valid YAML: {error}") from None
     except ValidationError as error:
-        faults = "; ".join(_describe(fault) for fault in error.errors())
-        raise StudyError(f"{path}: {faults}") from None
+        raise StudyError(f"{path}: {faults_of(error)}") from None
+
+
+def faults_of(error: ValidationError) -> str:
+    """Every fault by its full key, on one line."""
+    return "; ".join(_describe(fault) for fault in error.errors())
 
 
 def _refuse_unknown(key: str, names: tuple[str, ...], known: dict[str, object] | dict) -> None:

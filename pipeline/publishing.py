@@ -7,7 +7,7 @@ it. Nothing here decides anything; nothing of the study reads it back.
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from pipeline import registry, tracking
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
 from pipeline.params import Params
-from pipeline.records import Audit
+from pipeline.records import CHECKPOINT, Audit, PretrainingReceipt
 from pipeline.report.cells import Cell, load_cell, title_of
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # goes into every content hash: raise it when what is published changes, and all is published anew
 STUDY = "study"
+PRETRAINING = "pretraining"
 DIGEST_LENGTH = 32  # MLflow allows 36
 
 # Columns of a version's table; a number that has a 95 % interval is shown with it.
@@ -101,6 +102,9 @@ def publish_study(data_dir: Path, params: Params, context: Context) -> list[Publ
         for model in params.study.models:
             cell = CellFiles(data_dir, dataset, model)
             published.append(publish_cell(client, cell, cell_params(params, dataset, model), context))
+    for weights in {params.models[model].weights: None for model in params.study.models}:
+        if Path(weights).with_suffix(".json").is_file():
+            publish_pretraining(Path(weights), context)
     return [*published, publish_report(client, data_dir / "report", context)]
 
 
@@ -148,10 +152,28 @@ def publish_report(client: tracking.MlflowClient, report_dir: Path, context: Con
         StudyError: there is no report.
     """
     files = sorted(path for path in report_dir.rglob("*") if path.is_file())
-    content = report_run(report_dir, files, context)
-    content_hash = hash_of(files, report_dir, {})
-    experiment = tracking.experiment_id(client, STUDY)
-    runs = tracking.runs_of(client, experiment, STUDY)
+    return _publish_run(client, STUDY, report_run(report_dir, files, context), hash_of(files, report_dir, {}))
+
+
+def publish_pretraining(weights: Path, context: Context) -> Published:
+    """The pre-training of weights that have a receipt beside them, as a run; runs of earlier weights stay.
+
+    Raises:
+        StudyError: the store does not answer, or the weights are not those of the receipt.
+    """
+    receipt, files = read_pretraining(weights)
+    client = tracking.open_store()
+    return _publish_run(
+        client, PRETRAINING, pretraining_run(receipt, files, context), hash_of(files, weights.parent, {})
+    )
+
+
+def _publish_run(
+    client: tracking.MlflowClient, experiment_name: str, content: tracking.RunContent, content_hash: str
+) -> Published:
+    """A run that stands for itself, with no model version behind it."""
+    experiment = tracking.experiment_id(client, experiment_name)
+    runs = tracking.runs_of(client, experiment, content.subject)
     if run := tracking.run_in_step(runs, content_hash):
         tracking.make_current(client, run.info.run_id, runs, {})
         return Published(run.info.run_id, False)
@@ -159,20 +181,29 @@ def publish_report(client: tracking.MlflowClient, report_dir: Path, context: Con
     tracking.log_metrics(client, run_id, content)
     tracking.make_current(client, run_id, runs, {})
     tracking.finish_run(client, run_id, content_hash)
-    log.info("report: published")
+    log.info("%s: published", content.subject)
     return Published(run_id, True)
 
 
 def read_cell(files: CellFiles) -> Cell:
     """The cell's records, checked against each other, the checkpoint and the prepared data."""
     cell = load_cell(files.data_dir, files.dataset, files.model)
-    checkpoint = files.trained / "model.safetensors"
+    checkpoint = files.trained / CHECKPOINT
     if not checkpoint.is_file() or sha256_of(checkpoint) != cell.receipt.checkpoint_sha256:
         raise StudyError(f"{checkpoint}: not the file of its receipt; run `dvc repro finetune@{files.name}`")
     audit = Audit.read(files.prepared)
     if audit.data_sha256 != cell.receipt.data_sha256:
         raise StudyError(f"{files.prepared}: not the data of {files.name}; run `dvc repro score@{files.name}`")
     return cell
+
+
+def read_pretraining(weights: Path) -> tuple[PretrainingReceipt, list[Path]]:
+    """The receipt of the weights, and every file that is published about them."""
+    receipt = PretrainingReceipt.read_from(weights.with_suffix(".json"))
+    if sha256_of(weights) != receipt.checkpoint_sha256:
+        raise StudyError(f"{weights}: not the file of {weights.stem}.json; `make pretrain` makes both anew")
+    files = (weights.with_suffix(suffix) for suffix in (".json", ".md"))
+    return receipt, [path for path in files if path.is_file()]
 
 
 def hash_of(files: list[Path], folder: Path, params: Mapping[str, str]) -> str:
@@ -217,6 +248,28 @@ def cell_run(files: CellFiles, cell: Cell, params: Mapping[str, str], context: C
     )
 
 
+def pretraining_run(receipt: PretrainingReceipt, files: list[Path], context: Context) -> tracking.RunContent:
+    """The recipe as parameters, each epoch's measures as curves, the probes as `pbc/knn_accuracy`, the card as note."""
+    cards = [path.read_text(encoding="utf-8") for path in files if path.suffix == ".md"]
+    plan = receipt.model_dump(include={"arch", "arch_options", "strategy", "seed", "phantom_seed", "sources", "recipe"})
+    return tracking.RunContent(
+        subject=f"pretrain-{receipt.model}",
+        params={key: _as_text(value) for key, value in _flat(plan, ".")},
+        metrics=dict(_flat(receipt.probes, "/")),
+        history=_epochs(receipt.history),
+        tags={
+            registry.MODEL: receipt.model,
+            "strategy": receipt.strategy,
+            "labels": receipt.labels,
+            registry.CHECKPOINT: receipt.checkpoint_sha256,
+            **{f"package/{name}": version for name, version in receipt.packages.items()},
+            **_commit_tag(context),
+            "mlflow.note.content": "".join(cards),
+        },
+        artifacts=[(path, "") for path in files],
+    )
+
+
 def report_run(report_dir: Path, files: list[Path], context: Context) -> tracking.RunContent:
     """All metrics as `busi/dino/gradcam/insertion_auc`, each finding's verdict as a tag."""
     try:
@@ -234,7 +287,8 @@ def report_run(report_dir: Path, files: list[Path], context: Context) -> trackin
 
 def version_content(cell: Cell, content_hash: str, run_link: tuple[str, str] | None) -> registry.VersionContent:
     """`run_link` is the experiment and the run that the description points to."""
-    metrics = {key: f"{value:.4f}" for key, value in cell_metrics(cell).items()}
+    told = ("test", *cell.explanation.methods)  # the run and the logged model have the baselines too
+    metrics = {key: f"{value:.4f}" for key, value in cell_metrics(cell).items() if key.split("/")[0] in told}
     tags = {tracking.CONTENT_HASH: content_hash, **identity_tags(cell), **metrics}
     return registry.VersionContent(tags, description(cell, run_link))
 
@@ -261,7 +315,8 @@ def registered_model(name: str, cell: Cell) -> registry.RegisteredModel:
 
 def cell_metrics(cell: Cell) -> dict[str, float]:
     """`test/accuracy`, `gradcam/insertion_auc`, ..."""
-    return dict(_flat({"test": cell.classification.test, **cell.summary.metrics}, "/"))
+    checks = {f"{method}/trust": found for method, found in cell.trust.metrics.items()}
+    return dict(_flat({"test": cell.classification.test, **cell.summary.metrics, **checks}, "/"))
 
 
 def description(cell: Cell, run_link: tuple[str, str] | None) -> str:
@@ -305,8 +360,11 @@ def _with_interval(metrics: Mapping[str, float], name: str) -> str:
 
 def _history(cell: Cell) -> list[tuple[str, int, float]]:
     """Every column of history.csv, epoch by epoch."""
-    epochs = cell.history.to_dict(orient="records")
-    return [(str(name), int(row["epoch"]), float(row[name])) for row in epochs for name in row if name != "epoch"]
+    return _epochs(cell.history.to_dict(orient="records"))
+
+
+def _epochs(rows: Iterable[Mapping[Any, float | int]]) -> list[tuple[str, int, float]]:
+    return [(str(name), int(row["epoch"]), float(row[name])) for row in rows for name in row if name != "epoch"]
 
 
 def _artifacts(files: CellFiles) -> Iterator[tuple[Path, str]]:

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.errors import StudyError
 from pipeline.files import write_text
 
+CHECKPOINT = "model.safetensors"  # beside its receipt
+ATTRIBUTIONS = "attributions.npz"  # beside explanation.json
+
 TargetRule = Literal["predicted", "true"]
 R = TypeVar("R", bound="Record")  # not Self: the run-time type check of the tests does not know it in a method
 
@@ -22,7 +25,10 @@ class Record(BaseModel):
     schema_version: Literal[1] = 1
 
     def write(self, folder: Path) -> None:
-        write_text(folder / self.file_name, self.model_dump_json(indent=2) + "\n")
+        self.write_to(folder / self.file_name)
+
+    def write_to(self, path: Path) -> None:
+        write_text(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def read(cls: type[R], folder: Path) -> R:
@@ -31,7 +37,11 @@ class Record(BaseModel):
         Raises:
             StudyError: it is absent or of another schema.
         """
-        path = folder / cls.file_name
+        return cls.read_from(folder / cls.file_name)
+
+    @classmethod
+    def read_from(cls: type[R], path: Path) -> R:
+        """As `read`, of a record under a name of its own."""
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -94,6 +104,35 @@ class Receipt(Record):
     packages: dict[str, str]
 
 
+class PretrainingReceipt(Record):
+    """<model>.json beside pre-trained weights: all that decides what they are, and what they have learned."""
+
+    model: str
+    strategy: str
+    arch: str
+    arch_options: dict[str, int | float | str | bool | tuple[int, ...]]
+    image_size_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    parameters: int
+    sources: dict[str, str]  # set -> phantom, or the name of the folder or archive
+    labels: str  # what the training saw of them: classes, none
+    images: dict[str, dict[str, int]]  # set -> split -> count
+    data_sha256: dict[str, str]
+    seed: int
+    phantom_seed: int
+    epochs: int
+    steps: int
+    precision: str
+    recipe: dict  # the strategy's section of params.yaml
+    history: tuple[dict[str, int | float], ...]  # epoch, learning_rate, train_loss, measures
+    probes: dict[
+        str, dict[str, float]
+    ]  # labelled set -> knn_accuracy, linear_probe_accuracy, chance: on its test split
+    checkpoint_sha256: str
+    packages: dict[str, str]
+
+
 class Classification(Record):
     """classification.json: test metrics of a checkpoint; keys as everywhere, `test/accuracy` being test.accuracy."""
 
@@ -119,12 +158,15 @@ class Explanation(Record):
     baselines: tuple[str, ...]
     grids: dict[str, tuple[int, int]]  # method or baseline -> rows, columns of its native grid
     cam_layer: str
-    rollout_mode: str
-    discard_ratio: float
+    settings: dict[str, str | int | float]  # what the methods were told, as in params.yaml
     images: int
     misclassified: int
     seed: int
     packages: dict[str, str]
+
+
+ORACLE = "oracle"  # the mask as a map; blank where an image has none, and then neither scored nor localised
+SWAPPED = "swapped_"  # and a method's name: the map that the method gave to another image
 
 
 def random_twin(grid: str, random_grid: str) -> str:
@@ -148,7 +190,27 @@ class Summary(Record):
     deletion_substrate: str
     images: int
     misclassified: int
+    localised: int  # images with a mask; the others have no finding to localise
+    pointing_tolerance_px: int
     probability_full: float  # mean probability of the predicted class on the untouched images
     probability_substrate: dict[str, float]  # the same on each substrate
     metrics: dict[str, dict[str, float]]  # predicted-class maps of all images
     metrics_misclassified: dict[str, dict[str, float]]  # `<method>/<target rule>` on the misclassified images
+
+
+class Trust(Record):
+    """trust.json of a cell's explanations: means over some images, for the class predicted; trust.csv has each image.
+
+    Undefined values (a flat map orders nothing) are left out of the means and counted.
+    """
+
+    file_name: ClassVar[str] = "trust.json"
+    dataset: str
+    model: str
+    checkpoint_sha256: str
+    attributions_sha256: str
+    images: int
+    chance: dict[str, dict[str, float]]  # the same for a map that knows nothing, of the checks where it is a number
+    metrics: dict[str, dict[str, float]]  # method -> check -> mean
+    undefined: dict[str, dict[str, int]]  # method -> check -> images
+    seed: int

@@ -27,7 +27,7 @@ import pipeline
 from pipeline.data.images import UnreadableError, square_image
 from pipeline.data.prepared import to_tensor
 from pipeline.models.checkpoint import load_checkpoint
-from pipeline.records import Receipt
+from pipeline.records import CHECKPOINT, Receipt
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -115,7 +115,7 @@ def save_servable(model: "LoggedModel", model_dir: Path, folder: Path) -> None:
         path=str(folder),
         mlflow_model=identity,
         python_model=str(package / "serving_entry.py"),
-        artifacts={"checkpoint": str(model_dir / "model.safetensors"), "receipt": str(model_dir / Receipt.file_name)},
+        artifacts={"checkpoint": str(model_dir / CHECKPOINT), "receipt": str(model_dir / Receipt.file_name)},
         code_paths=[str(package)],
         signature=signature(receipt.classes),
         input_example=pd.DataFrame({COLUMN: [example_image(receipt.image_size_px)]}),

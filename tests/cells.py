@@ -12,7 +12,7 @@ from pipeline.models.build import build_classifier
 from pipeline.models.checkpoint import CheckpointDescription, save_checkpoint
 from pipeline.params import Params, load_params
 from pipeline.publishing import Context, Published, publish_study
-from pipeline.records import Classification, Explanation, Receipt, Record, Summary
+from pipeline.records import Classification, Explanation, Receipt, Record, Summary, Trust
 from pipeline.tracking import MlflowClient, open_store
 from tests.report.made_study import CLASSES, SIDE, make_study
 
@@ -40,7 +40,7 @@ def give_checkpoint(data: Path, dataset: str, model: str, seed: int) -> None:
     )
     save_checkpoint(classifier, description, trained / "model.safetensors")
     sha256 = sha256_of(trained / "model.safetensors")
-    stages = {"models": (Receipt, Classification), "heatmaps": (Explanation,), "scores": (Summary,)}
+    stages = {"models": (Receipt, Classification), "heatmaps": (Explanation,), "scores": (Summary, Trust)}
     for stage, records in stages.items():
         for record in records:
             change_record(data / stage / dataset / model, record, checkpoint_sha256=sha256)

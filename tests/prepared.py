@@ -11,7 +11,7 @@ SIDE_PX = 32
 COLOURS = np.array([(60, 60, 180), (60, 180, 60), (180, 60, 60)])
 
 
-def write_prepared(folder, train=(8, 4, 2), validation=3, test=4):
+def write_prepared(folder, train=(8, 4, 2), validation=3, test=4, dataset="colours"):
     """`train` images of each class, then as many of each class as the other splits say."""
     folder.mkdir(parents=True)
     labels = np.concatenate([np.repeat(np.arange(3), count) for count in (train, validation, test)])
@@ -25,7 +25,7 @@ def write_prepared(folder, train=(8, 4, 2), validation=3, test=4):
     counts = {name: int((labels == label).sum()) for label, name in enumerate(CLASSES)}
     nothing = {"exact_duplicates": 0, "duplicate_groups": (), "label_conflicts": (), "dropped": (), "flagged": ()}
     Audit(
-        dataset="colours", classes=CLASSES, image_size_px=SIDE_PX, data_sha256="d" * 64, images=len(labels),
+        dataset=dataset, classes=CLASSES, image_size_px=SIDE_PX, data_sha256="d" * 64, images=len(labels),
         images_per_class=counts, images_per_split={}, masks=0, **nothing,
     ).write(folder)  # fmt: skip
     return folder

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 CODE = ["flows", "pipeline", "dvc.yaml", ".dvcignore", ".gitignore", "params.yaml"]
 
 # Two transformers, one dataset, a few images: small enough for seconds, large enough for every stage to have work.
+# One of the two is pre-trained within the study, the other starts from scratch.
 TINY = {
     "study": {"datasets": ["busi"], "models": ["deit", "swin"], "threads": 1},
     "phantom": {"busi": {"images_per_class": 20, "width_px": 64}},
@@ -21,10 +22,17 @@ TINY = {
     "models": {
         "deit": {"arch_options": {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}},
         "swin": {
+            "weights": "none",
             "arch_options": {
                 "patch_size": 4, "window_size": 4, "embed_dim": 24, "depths": [2, 2], "num_heads": [3, 6],
             },
         },
+    },
+    "pretraining": {
+        "sources": {"busi": "phantom"},
+        "images_per_class": {"busi": 20},
+        "stages": ["deit"],
+        "distilled": {"epochs": 2, "batch_size": 16, "teacher": {"epochs": 1}},
     },
     "finetune": {"epochs": 2, "warmup_epochs": 1, "batch_size": 8},
     "explain": {"max_images": 9, "overlays": 4},
@@ -77,7 +85,7 @@ _AUTHOR = ["-c", "user.name=tests", "-c", "user.email=tests@localhost"]
 
 def _merge(tree: dict, changes: dict) -> None:
     for key, value in changes.items():
-        if isinstance(value, dict) and key != "arch_options":
+        if isinstance(value, dict) and key not in ("arch_options", "sources"):
             _merge(tree[key], value)
         else:
             tree[key] = value

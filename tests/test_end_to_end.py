@@ -40,6 +40,21 @@ def test_every_cell_has_a_model_heatmaps_and_scores(study):
         assert (study.folder / f"data/models/busi/{model}/model.safetensors").stat().st_size > 1000
 
 
+def test_a_model_pretrained_within_the_study_is_fine_tuned_from_it(study, mlflow_client):
+    weights = "data/pretrained/deit.safetensors"
+    receipt = json.loads((study.folder / weights).with_suffix(".json").read_text())
+    cells = {
+        model: json.loads((study.folder / f"data/models/busi/{model}/receipt.json").read_text())
+        for model in ("deit", "swin")
+    }
+    assert (cells["deit"]["weights"], cells["swin"]["weights"]) == (weights, "none")
+    (run,) = mlflow_client.search_runs([mlflow_client.get_experiment_by_name("pretraining").experiment_id])
+    assert run.info.run_name == "pretrain-deit"
+    assert run.data.tags["checkpoint_sha256"] == receipt["checkpoint_sha256"]
+    assert run.data.metrics["busi/knn_accuracy"] == receipt["probes"]["busi"]["knn_accuracy"]
+    assert len(mlflow_client.get_metric_history(run.info.run_id, "train_loss")) == 2
+
+
 def test_each_version_carries_its_scores(study, mlflow_client):
     versions = mlflow_client.search_model_versions("name='busi-classifier'")
     assert sorted(version.tags["model"] for version in versions) == ["deit", "swin"]
@@ -59,6 +74,7 @@ def test_prefect_kept_the_history_of_each_stage(study):
     with sqlite3.connect(study.folder / ".prefect/prefect.db") as history:
         runs = dict(history.execute("select name, state_name from flow_run").fetchall())
     assert runs["finetune busi-deit"] == runs["score busi-swin"] == runs["publish"] == "Completed"
+    assert runs["pretrain deit"] == "Completed"
 
 
 def test_metrics_and_plots_are_shown_by_dvc(study):

@@ -3,19 +3,22 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 
 from pipeline import publishing, tracking
 from pipeline.errors import StudyError
-from pipeline.publishing import CellFiles, cell_params, read_cell
-from pipeline.records import Audit, Summary
+from pipeline.publishing import CellFiles, Context, cell_params, read_cell
+from pipeline.records import Audit, PretrainingReceipt, Summary
 from tests.cells import change_record, give_checkpoint, make_finished_study, published_study, tiny_params
 
 pytestmark = pytest.mark.slow
 
 NAME = "busi-classifier"
+PRETRAINED = Path(__file__).parents[1] / "data/pretrained"
+CONTEXT = Context("c0ffee", Path("dvc.lock"))
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +163,41 @@ def test_a_new_checkpoint_is_a_new_version_and_the_old_run_stays(study, tmp_path
         assert (back.created, back.run_id, back.version) == (False, first.run_id, "1")
         current = {run.info.run_id: run.data.tags["current"] for run in live_runs(own)}
         assert current == {first.run_id: "true", second.run_id: "false"}
+
+
+def shipped_copy(folder):
+    """DINO's weights as they ship, with receipt and card, in a folder of the test's own."""
+    for suffix in (".safetensors", ".json", ".md"):
+        shutil.copy(PRETRAINED / f"dino{suffix}", folder)
+    return folder / "dino.safetensors"
+
+
+def test_a_pretraining_is_a_run_with_its_recipe_losses_probes_and_card(study, tmp_path):
+    weights = shipped_copy(tmp_path)
+    receipt = PretrainingReceipt.read_from(weights.with_suffix(".json"))
+    run = study.client.get_run(publishing.publish_pretraining(weights, CONTEXT).run_id)
+    assert run.info.run_name == "pretrain-dino"
+    assert run.data.params["recipe.epochs"] == str(receipt.epochs)
+    assert run.data.metrics["pbc/knn_accuracy"] == receipt.probes["pbc"]["knn_accuracy"]
+    assert run.data.tags["checkpoint_sha256"] == receipt.checkpoint_sha256
+    assert "Phantoms are not patients" in run.data.tags["mlflow.note.content"]
+    losses = study.client.get_metric_history(run.info.run_id, "train_loss")
+    assert [loss.value for loss in losses] == pytest.approx([epoch["train_loss"] for epoch in receipt.history])
+    assert {file.path for file in study.client.list_artifacts(run.info.run_id)} == {"dino.json", "dino.md"}
+
+
+def test_a_pretraining_is_published_once(study, tmp_path):
+    weights = shipped_copy(tmp_path)
+    first = publishing.publish_pretraining(weights, CONTEXT)
+    again = publishing.publish_pretraining(weights, CONTEXT)
+    assert (again.run_id, again.created) == (first.run_id, False)
+
+
+def test_pretrained_weights_of_another_receipt_are_refused(study, tmp_path):
+    weights = shipped_copy(tmp_path)
+    shutil.copy(PRETRAINED / "vit.safetensors", weights)
+    with pytest.raises(StudyError, match=r"dino.safetensors: not the file of dino.json; `make pretrain`"):
+        publishing.publish_pretraining(weights, CONTEXT)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

@@ -24,7 +24,7 @@ from tests.models.tiny import ARCHITECTURES, MODELS, build
 from tests.prepared import CLASSES, write_prepared
 
 SPEC = replace(DATASETS["pbc"], name="colours", classes=CLASSES)
-AUGMENTATION = {"flip": True, "rotate_degrees": 10, "scale": 0.1, "brightness": 0.1, "hue": 0.01}
+AUGMENTATION = {"flip": True, "quarter_turns": True, "rotate_degrees": 10, "scale": 0.1, "brightness": 0.1, "hue": 0.01}
 PARAMS = FinetuneParams(
     epochs=4, warmup_epochs=1, batch_size=5, weight_decay=0.05, label_smoothing=0.1, class_balance="loss",
     gradient_clip=1.0, patience=4, precision="auto", workers=0, augmentation=AUGMENTATION,
@@ -207,18 +207,26 @@ def test_one_axis_parameters_do_not_decay():
 
 
 def test_the_first_of_equally_good_epochs_is_the_best():
-    course, model = Course(), torch.nn.Linear(1, 1)
+    course, model = Course("validation_macro_f1"), torch.nn.Linear(1, 1)
     for epoch, macro_f1 in enumerate((0.5, 0.7, 0.7), start=1):
         torch.nn.init.constant_(model.weight, epoch)
-        course.add(EpochRow(epoch, 1e-3, 1.0, 1.0, 0.5, macro_f1), model)
-    assert course.best.epoch == 2
-    assert course.best_weights["weight"].item() == 2
+        course.add(EpochRow(epoch, 1e-3, 1.0, {"validation_macro_f1": macro_f1}), model)
+    assert course.kept.epoch == 2
+    assert course.kept_weights["weight"].item() == 2
+
+
+def test_without_a_watched_measure_the_last_epoch_is_kept():
+    course, model = Course(None), torch.nn.Linear(1, 1)
+    for epoch in (1, 2, 3):
+        torch.nn.init.constant_(model.weight, epoch)
+        course.add(EpochRow(epoch, 1e-3, 1.0, {"knn_accuracy": 1 / epoch}), model)
+    assert course.kept.epoch == course.kept_weights["weight"].item() == 3
 
 
 def test_the_epoch_line():
-    course = Course([EpochRow(7, 1e-3, 0.912, 0.8, 0.712, 0.704)])
-    assert epoch_line(course, 30, 4.1) == (
-        "epoch 7/30  loss 0.91  val loss 0.80  acc 0.71  macro-F1 0.70  best 0.70 @7  4.1 s  left 1 min 34 s"
+    row = EpochRow(7, 1e-3, 0.912, {"validation_loss": 0.8, "validation_macro_f1": 0.704})
+    assert epoch_line(Course("validation_macro_f1", [row]), 30, 4.1) == (
+        "epoch 7/30  loss 0.91  validation loss 0.80  validation macro f1 0.70  best 0.70 @7  4.1 s  left 1 min 34 s"
     )
 
 

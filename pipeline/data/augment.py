@@ -49,6 +49,8 @@ def transforms(params: AugmentationParams, spec: DatasetSpec) -> list[A.BasicTra
         chosen.append(A.HorizontalFlip(p=0.5))
     if params.flip and "vertical" in spec.flips:
         chosen.append(A.VerticalFlip(p=0.5))
+    if params.quarter_turns and {"horizontal", "vertical"} <= set(spec.flips):
+        chosen.append(A.RandomRotate90(p=0.5))
     if params.rotate_degrees or params.scale:
         chosen.append(
             A.Affine(

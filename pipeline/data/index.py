@@ -88,6 +88,8 @@ def is_hidden(path: PurePosixPath) -> bool:
 
 def class_of(path: PurePosixPath, spec: DatasetSpec) -> str:
     """The class that the innermost folder with a class's name gives, whatever its case; empty if there is none."""
+    if not spec.labelled:
+        return spec.classes[0]
     names = {name.casefold(): name for name in spec.classes}
     found = (names[part.casefold()] for part in reversed(path.parts[:-1]) if part.casefold() in names)
     return next(found, "")

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.data import get
 from pipeline.data.archive import unpack
 from pipeline.data.index import is_image_name, list_files, scan_folder
 from pipeline.data.phantom.archive import write_phantom
 from pipeline.data.spec import DatasetSpec
 from pipeline.errors import StudyError
 from pipeline.files import whole_folder
-from pipeline.params import CellPhantomParams, DatasetParams, PhantomParams, UltrasoundPhantomParams
+from pipeline.params import CellPhantomParams, PhantomParams, UltrasoundPhantomParams
 
 log = logging.getLogger(__name__)
 
@@ -24,47 +23,54 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def fetch_source(
-    dataset: str,
-    dataset_params: DatasetParams,
+    spec: DatasetSpec,
+    source: str,
     phantom_params: PhantomParams,
-    seed: int,
     folder: Path,
     processes: int,
     progress: Callable[[int, int], None],
+    key: str,
 ) -> None:
     """Fill `folder` with the images and masks of the set in its archive's own layout; whole, or not at all.
+
+    Args:
+        key: of params.yaml, under which the source stands; for messages.
 
     Raises:
         StudyError: the source is absent or cannot be trusted, or holds no image of some class.
     """
-    spec, source = get(dataset), dataset_params.source
-    path = None if source == PHANTOM else _existing_path(source, spec)
-    with whole_folder(folder) as partial, tqdm(desc=f"fetch {dataset}", unit="file", disable=None) as bar:
+    phantom = phantom_section(spec.name, phantom_params, key) if source == PHANTOM else None
+    path = Path() if phantom else _existing_path(source, spec, key)
+    with whole_folder(folder) as partial, tqdm(desc=f"fetch {spec.name}", unit="file", disable=None) as bar:
         moved = _both(bar, progress)
-        if path is None:
+        if phantom:
             skipped = 0
-            write_phantom(dataset, getattr(phantom_params, dataset), seed, partial, processes, moved)
+            write_phantom(spec.name, phantom, phantom_params.seed, partial, processes, moved)
         else:
             skipped = copy_images(path, partial, moved) if path.is_dir() else unpack(path, partial, moved)
         images = scan_folder(partial, spec, source).images
-    log.info("%s: %d images from %s; %d other files left out", dataset, len(images), source, skipped)
+    log.info("%s: %d images from %s; %d other files left out", spec.name, len(images), source, skipped)
 
 
-def _phantom_of(dataset: str, params: PhantomParams) -> CellPhantomParams | UltrasoundPhantomParams:
+def phantom_section(dataset: str, params: PhantomParams, key: str) -> CellPhantomParams | UltrasoundPhantomParams:
+    """How the phantoms of a set are drawn.
+
+    Raises:
+        StudyError: there are none of it.
+    """
     sections: dict[str, CellPhantomParams | UltrasoundPhantomParams] = {"pbc": params.pbc, "busi": params.busi}
     if dataset not in sections:
-        known = ", ".join(sections)
-        raise StudyError(f"datasets.{dataset}.source: phantoms are drawn of {known} only; give a folder or an archive")
+        raise StudyError(f"{key}: phantoms are drawn of {', '.join(sections)} only; give a folder or an archive")
     return sections[dataset]
 
 
-def _existing_path(source: str, spec: DatasetSpec) -> Path:
-    key = f"datasets.{spec.name}.source"
+def _existing_path(source: str, spec: DatasetSpec, key: str) -> Path:
+    hint = f"the set is at {spec.source_url}" if spec.source_url else "give the path of a folder or an archive"
     if URL.match(source):
-        raise StudyError(f"{key}: {source} is an address; download it ({spec.source_url}) and give the file's path")
+        raise StudyError(f"{key}: {source} is an address; download it and give the file's path; {hint}")
     path = Path(source).expanduser()
     if not path.exists():
-        raise StudyError(f"{key}: {source}: no such file or folder; the set is at {spec.source_url}")
+        raise StudyError(f"{key}: {source}: no such file or folder; {hint}")
     return path
 
 

@@ -17,3 +17,4 @@ class DatasetSpec:
     citation: str
     doi: str  # of the data where they have one, else of the article
     source_url: str  # the page to download the set from
+    labelled: bool = True  # if not, every image counts to the one class, whatever folder it lies in

@@ -16,21 +16,18 @@ from pipeline.data.prepared import Prepared, load_prepared, to_tensor
 from pipeline.device import resolve_device, set_threads
 from pipeline.errors import StudyError
 from pipeline.explain import METHODS, check_methods, explain_batch
-from pipeline.explain.baselines import baseline_maps
-from pipeline.explain.rollout import RolloutSettings
+from pipeline.explain.baselines import baseline_maps, oracle_maps, swapped_partners
 from pipeline.files import sha256_of, whole_folder
 from pipeline.models.build import Classifier
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.family import family_of
 from pipeline.packages import package_versions
-from pipeline.params import ExplainParams, StudyParams
-from pipeline.records import Explanation, Receipt
+from pipeline.params import ExplainParams, MethodParams, StudyParams
+from pipeline.records import ATTRIBUTIONS, CHECKPOINT, ORACLE, SWAPPED, Explanation, Receipt
 from pipeline.seeds import cell_seed
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT = "model.safetensors"
-ARRAYS = "attributions.npz"
 
 Maps = dict[str, Float32[np.ndarray, "n _ _"]]
 
@@ -59,7 +56,7 @@ class Explainer:
     classifier: Classifier
     prepared: Prepared
     methods: tuple[str, ...]
-    settings: RolloutSettings
+    settings: MethodParams
     seed: int
     device: torch.device
 
@@ -92,20 +89,20 @@ def explain_cell(
     receipt = _checked_receipt(model_dir, prepared_dir, prepared)
     device = resolve_device(study.device)
     classifier, _ = load_checkpoint(model_dir / CHECKPOINT, str(device))
-    settings = RolloutSettings(params.rollout_mode, params.discard_ratio)
-    check_methods(params.methods, family_of(classifier.backbone), settings)
-    explainer = Explainer(classifier, prepared, params.methods, settings, cell_seed(study.seed, dataset), device)
+    check_methods(params.methods, family_of(classifier.backbone, params.cam_layer), params)
+    explainer = Explainer(classifier, prepared, params.methods, params, cell_seed(study.seed, dataset), device)
 
     rows = choose_rows(prepared, params.max_images, explainer.seed)
     probabilities = _probabilities(explainer, rows, params.batch_size)
     task = _task(rows, probabilities.argmax(axis=1), _labels(prepared)[rows])
     logger.info("%s-%s: explaining %d images, %d misclassified", dataset, model, task.images, task.misclassified)
     maps = _explain(explainer, task, params.batch_size, progress)
+    maps |= _swapped(explainer, task, maps) | _oracle(explainer, task)
     _tell_blank_maps(maps, f"{dataset}-{model}")
 
     with whole_folder(heatmap_dir) as folder:
-        np.savez(folder / ARRAYS, **_arrays(task, maps, probabilities))  # type: ignore[arg-type]  # numpy's stub
-        explanation = _record(explainer, receipt, task, maps, sha256_of(folder / ARRAYS), study.seed)
+        np.savez(folder / ATTRIBUTIONS, **_arrays(task, maps, probabilities))  # type: ignore[arg-type]  # numpy's stub
+        explanation = _record(explainer, receipt, task, maps, sha256_of(folder / ATTRIBUTIONS), study.seed)
         explanation.write(folder)
     return explanation
 
@@ -171,9 +168,29 @@ def _batch_maps(explainer: Explainer, rows: Int64[np.ndarray, " n"], targets: In
     images = explainer.images(rows)
     classes = torch.from_numpy(targets).to(explainer.device)
     maps = explain_batch(explainer.classifier, images, classes, explainer.methods, explainer.settings)
-    grids = [(map_.shape[1], map_.shape[2]) for map_ in maps.values()]
-    maps |= baseline_maps(images, rows, family_of(explainer.classifier.backbone).cam_grid, grids, explainer.seed)
+    grids = [(map_.shape[1], map_.shape[2]) for map_ in [*maps.values(), images[:, 0]]]
+    cam_grid = family_of(explainer.classifier.backbone, explainer.settings.cam_layer).cam_grid
+    maps |= baseline_maps(images, rows, cam_grid, grids, explainer.seed)
     return {name: map_.cpu().numpy() for name, map_ in maps.items()}
+
+
+def _swapped(explainer: Explainer, task: Task, maps: Maps) -> Maps:
+    """Of each method the map that another image got for its predicted class; nothing where there is one image."""
+    if task.images < 2:
+        return {}
+    of_image = swapped_partners(task.rows[: task.images], task.targets[: task.images], explainer.seed)
+    again = np.searchsorted(task.rows[: task.images], task.rows[task.images :])
+    partners = np.concatenate([of_image, of_image[again]])
+    return {f"{SWAPPED}{name}": maps[name][partners] for name in explainer.methods}
+
+
+def _oracle(explainer: Explainer, task: Task) -> Maps:
+    """The masks on Grad-CAM's grid; blank where an image has none."""
+    if explainer.prepared.masks is None:
+        return {}
+    masks = torch.from_numpy(explainer.prepared.masks[task.rows] > 0)
+    cam_grid = family_of(explainer.classifier.backbone, explainer.settings.cam_layer).cam_grid
+    return {ORACLE: oracle_maps(masks, cam_grid).numpy()}
 
 
 def _tell_blank_maps(maps: Maps, cell: str) -> None:
@@ -205,9 +222,8 @@ def _record(
         methods=explainer.methods,
         baselines=tuple(name for name in maps if name not in METHODS),
         grids={name: map_.shape[1:] for name, map_ in maps.items()},
-        cam_layer=family_of(explainer.classifier.backbone).cam_layer,
-        rollout_mode=explainer.settings.mode,
-        discard_ratio=explainer.settings.discard_ratio,
+        cam_layer=family_of(explainer.classifier.backbone, explainer.settings.cam_layer).cam_layer,
+        settings=explainer.settings.model_dump(include=set(MethodParams.model_fields)),
         images=task.images,
         misclassified=task.misclassified,
         seed=seed,

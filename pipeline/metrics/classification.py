@@ -17,9 +17,7 @@ from pipeline.errors import StudyError
 from pipeline.files import sha256_of, whole_file
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.params import StudyParams
-from pipeline.records import Classification
-
-CHECKPOINT = "model.safetensors"
+from pipeline.records import CHECKPOINT, Classification
 
 
 def classify_cell(prepared_dir: Path, model_dir: Path, batch_size: int, study: StudyParams) -> Classification:

@@ -13,15 +13,15 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
-from torch import Tensor
+from jaxtyping import Float32
 from tqdm import tqdm
 
 from pipeline.data.prepared import Prepared, load_prepared, to_tensor
-from pipeline.device import autocast, resolve_device, set_threads
+from pipeline.device import resolve_device, set_threads
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of, whole_folder
 from pipeline.metrics import substrates
+from pipeline.metrics.explained import Explained, grid_text, load_explained
 from pipeline.metrics.faithfulness import (
     TIE_RULE,
     Predict,
@@ -32,36 +32,21 @@ from pipeline.metrics.faithfulness import (
     see,
     upsampled,
 )
-from pipeline.metrics.localisation import mask_fraction, mass_ratio, pointing_game
-from pipeline.models.build import Classifier
+from pipeline.metrics.localised import localisation_means, localisation_table
+from pipeline.metrics.prediction import scoring
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.params import ScoreParams, StudyParams
-from pipeline.records import Explanation, Receipt, Summary, TargetRule, random_twin
+from pipeline.records import ATTRIBUTIONS, CHECKPOINT, ORACLE, Explanation, Receipt, Summary, random_twin
 from pipeline.seeds import cell_seed
 from pipeline.statistics import mean_interval
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT = "model.safetensors"
-ARRAYS = "attributions.npz"
 IMAGES_AT_A_TIME = 32  # bounds the memory of a long test set, and is how often progress is told
 
-RULES: tuple[TargetRule, ...] = ("predicted", "true")
 CurveName = Literal["insertion", "deletion"]
 Curves = dict[str, Float32[np.ndarray, "n points"]]  # by `<method>/<rule>/<curve>`
 Metrics = dict[str, dict[str, float]]
-
-LOCALISATION_COLUMNS = ["row", "target_rule", "method", "pointing_hit", "mass_ratio", "mask_fraction"]
-
-
-@dataclass(frozen=True)
-class Explained:
-    """The images explained for one target rule: rows of the prepared set, the classes explained, maps by method."""
-
-    rule: TargetRule
-    rows: Int64[np.ndarray, " n"]
-    targets: Int64[np.ndarray, " n"]
-    maps: dict[str, Float32[np.ndarray, "n _ _"]]
 
 
 @dataclass(frozen=True)
@@ -100,39 +85,20 @@ def score_cell(
     explanation = _checked_explanation(prepared_dir, prepared, model_dir, heatmap_dir)
     device = resolve_device(study.device)
     classifier, _ = load_checkpoint(model_dir / CHECKPOINT, str(device))
-    scorer = Scorer(
-        predict=_predictor(classifier, device, params.precision),
-        prepared=prepared,
-        substrates={"insertion": params.insertion_substrate, "deletion": params.deletion_substrate},
-        steps=_checked_steps(params.steps, prepared),
-        batch_size=params.batch_size,
-        device=device,
-    )
-    explained = load_explained(heatmap_dir / ARRAYS)
-    logger.info("%s-%s: scoring %d images in %d steps", dataset, model, explanation.images, scorer.steps)
-    curves = _curves(scorer, explained, progress)
-    scores = score_table(explained, curves, prepared.index, scorer.substrates)
-    localisation = localisation_table(explained, prepared)
+    explained, steps = load_explained(heatmap_dir / ATTRIBUTIONS), _checked_steps(params.steps, prepared)
+    substrate_names: dict[CurveName, str] = {
+        "insertion": params.insertion_substrate,
+        "deletion": params.deletion_substrate,
+    }
+    logger.info("%s-%s: scoring %d images in %d steps", dataset, model, explanation.images, steps)
+    with scoring(classifier, params.precision) as predict:
+        scorer = Scorer(predict, prepared, substrate_names, steps, params.batch_size, device)
+        curves = _curves(scorer, explained, progress)
+    scores = score_table(explained, curves, prepared.index, substrate_names)
+    localisation = localisation_table(explained, prepared.masks, params.pointing_tolerance_px)
     summary = _summary(explanation, params, scores, localisation, cell_seed(study.seed, dataset, model))
     _write(score_dir, summary, scores, localisation, curves)
     return summary
-
-
-def load_explained(path: Path) -> list[Explained]:
-    """What attributions.npz holds, by target rule; a rule without images is left out.
-
-    Raises:
-        StudyError: a map is not finite, or has no random map of its grid to be compared with.
-    """
-    with np.load(path) as held:
-        arrays = {name: held[name] for name in held.files}
-    found = []
-    for rule in RULES:
-        maps = {name.removesuffix(f"/{rule}"): arrays[name] for name in arrays if name.endswith(f"/{rule}")}
-        _check_maps(maps, path)
-        if len(rows := arrays[f"rows_{rule}"]):
-            found.append(Explained(rule, rows, arrays[f"targets_{rule}"], maps))
-    return found
 
 
 def score_table(
@@ -156,7 +122,7 @@ def score_table(
                     "target_rule": part.rule,
                     "target": part.targets,
                     "method": method,
-                    "grid": _grid(maps),
+                    "grid": grid_text(maps),
                     "curve": curve,
                     "substrate": substrate,
                     "steps": points.shape[1] - 1,
@@ -164,16 +130,8 @@ def score_table(
                     "probability_full": last if curve == "insertion" else first,
                     "probability_substrate": first if curve == "insertion" else last,
                 }
-                parts.append(pd.DataFrame(columns))
+                parts.append(pd.DataFrame(columns).dropna(subset="auc"))
     return pd.concat(parts, ignore_index=True)
-
-
-def localisation_table(explained: list[Explained], prepared: Prepared) -> pd.DataFrame:
-    """localisation.csv: one line for each image that has a mask with anything in it, target rule and method."""
-    parts = (
-        [] if prepared.masks is None else [found for part in explained for found in _localised(part, prepared.masks)]
-    )
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=LOCALISATION_COLUMNS)
 
 
 def method_metrics(scores: pd.DataFrame, localisation: pd.DataFrame, seed: int, resamples: int) -> Metrics:
@@ -184,13 +142,13 @@ def method_metrics(scores: pd.DataFrame, localisation: pd.DataFrame, seed: int, 
     areas = scores.pivot(index="row", columns=["curve", "method"], values="auc")
     metrics: Metrics = {}
     for method, grid in scores.groupby("method", sort=False)["grid"].first().items():
-        insertion, deletion = areas["insertion", method], areas["deletion", method]
+        insertion, deletion = areas["insertion", method].dropna(), areas["deletion", method].dropna()
         values = {"insertion_auc": insertion, "deletion_auc": deletion}
         twin = random_twin(grid, scores.loc[scores["method"] == "random", "grid"].iloc[0])
         if method != twin:
-            values["insertion_gain"] = insertion - areas["insertion", twin]
-            values["deletion_gain"] = areas["deletion", twin] - deletion
-        metrics[str(method)] = _with_intervals(values, seed, resamples) | _localisation_means(
+            values["insertion_gain"] = insertion - areas["insertion", twin].loc[insertion.index]
+            values["deletion_gain"] = areas["deletion", twin].loc[deletion.index] - deletion
+        metrics[str(method)] = _with_intervals(values, seed, resamples) | localisation_means(
             localisation[localisation["method"] == method]
         )
     return metrics
@@ -200,7 +158,7 @@ def mean_curves(scores: pd.DataFrame, curves: Curves) -> pd.DataFrame:
     """curves_mean.csv: the mean curve of each method over all images, for the class predicted."""
     parts = []
     for curve, method in scores[["curve", "method"]].drop_duplicates().itertuples(index=False):
-        mean = curves[f"{method}/predicted/{curve}"].mean(axis=0, dtype=np.float64)
+        mean = np.asarray(np.nanmean(curves[f"{method}/predicted/{curve}"], axis=0, dtype=np.float64))
         fraction = np.linspace(0, 1, len(mean))
         parts.append(pd.DataFrame({"curve": curve, "method": method, "fraction": fraction, "probability": mean}))
     return pd.concat(parts, ignore_index=True)
@@ -209,7 +167,7 @@ def mean_curves(scores: pd.DataFrame, curves: Curves) -> pd.DataFrame:
 def _checked_explanation(prepared_dir: Path, prepared: Prepared, model_dir: Path, heatmap_dir: Path) -> Explanation:
     """The record of the heatmaps, once prepared set, checkpoint and arrays are known to be those it speaks of."""
     receipt, explanation = Receipt.read(model_dir), Explanation.read(heatmap_dir)
-    checkpoint, arrays = model_dir / CHECKPOINT, heatmap_dir / ARRAYS
+    checkpoint, arrays = model_dir / CHECKPOINT, heatmap_dir / ATTRIBUTIONS
     for path in (checkpoint, arrays):
         if not path.is_file():
             raise StudyError(f"{path}: no such file; run `dvc repro` to make it")
@@ -231,27 +189,6 @@ def _checked_steps(steps: int, prepared: Prepared) -> int:
     if taken != steps:
         logger.warning("score.steps: %d equal steps already reach the end in %d; curves have %d", steps, taken, taken)
     return taken
-
-
-def _check_maps(maps: dict[str, Float32[np.ndarray, "n _ _"]], path: Path) -> None:
-    for method, values in maps.items():
-        if not np.isfinite(values).all():
-            raise StudyError(f"{path}: maps of {method} are not finite; run `dvc repro -f` to make them anew")
-        twin = random_twin(_grid(values), _grid(maps["random"])) if "random" in maps else "random"
-        if twin not in maps:
-            raise StudyError(f"{path}: no maps of {twin} to compare {method} with; run `dvc repro -f` to make them")
-
-
-def _grid(maps: Float32[np.ndarray, "n h w"]) -> str:
-    return f"{maps.shape[1]}x{maps.shape[2]}"
-
-
-def _predictor(classifier: Classifier, device: torch.device, precision: str) -> Predict:
-    def predict(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
-        with torch.inference_mode(), autocast(device, precision):
-            return classifier(images).float().softmax(dim=1)
-
-    return predict
 
 
 def _blocks(count: int) -> Iterator[slice]:
@@ -287,38 +224,17 @@ def _block_curves(scorer: Scorer, part: Explained, block: slice) -> Curves:
         for curve, name in scorer.substrates.items():
             start, finish = (seen[name], full) if curve == "insertion" else (full, seen[name])
             points = perturbation_curves(scorer.predict, start, finish, ranks, targets, scorer.steps, scorer.batch_size)
-            curves[f"{method}/{part.rule}/{curve}"] = points.cpu().numpy()
+            curves[f"{method}/{part.rule}/{curve}"] = _without_blank_oracles(method, maps[block], points.cpu().numpy())
     return curves
 
 
-def _localised(part: Explained, masks: UInt8[np.ndarray, "n s s"]) -> Iterator[pd.DataFrame]:
-    """The lines of each method, some images at a time; images whose mask is empty have none."""
-    held = np.flatnonzero([masks[row].any() for row in part.rows])
-    for method, maps in part.maps.items():
-        for block in _blocks(len(held)):
-            chosen = held[block]
-            rows = part.rows[chosen]
-            inside = torch.from_numpy(masks[rows] > 0)
-            yield _localised_block(rows, inside, part.rule, method, torch.from_numpy(maps[chosen]))
-
-
-def _localised_block(
-    rows: Int64[np.ndarray, " n"],
-    masks: Bool[Tensor, "n h w"],
-    rule: TargetRule,
-    method: str,
-    maps: Float[Tensor, "n rows columns"],
-) -> pd.DataFrame:
-    attributions = upsampled(maps, (masks.shape[1], masks.shape[2]))
-    columns = (
-        rows,
-        rule,
-        method,
-        pointing_game(attributions, masks).numpy(),
-        mass_ratio(attributions, masks).numpy(),
-        mask_fraction(masks).numpy(),
-    )
-    return pd.DataFrame(dict(zip(LOCALISATION_COLUMNS, columns, strict=True)))
+def _without_blank_oracles(
+    method: str, maps: Float32[np.ndarray, "n h w"], points: Float32[np.ndarray, "n points"]
+) -> Float32[np.ndarray, "n points"]:
+    """A mask that an image does not have orders no pixels, so its curve is NaN."""
+    if method == ORACLE:
+        points[~maps.any(axis=(1, 2))] = np.nan
+    return points
 
 
 def _with_intervals(values: dict[str, pd.Series], seed: int, resamples: int) -> dict[str, float]:
@@ -328,13 +244,6 @@ def _with_intervals(values: dict[str, pd.Series], seed: int, resamples: int) -> 
         mean, low, high = mean_interval(series.to_numpy(dtype=np.float64), seed, resamples)
         metrics |= {name: mean, f"{name}_low": low, f"{name}_high": high}
     return {name: value for name, value in metrics.items() if np.isfinite(value)}
-
-
-def _localisation_means(localisation: pd.DataFrame) -> dict[str, float]:
-    if localisation.empty:
-        return {}
-    names = {"pointing_game": "pointing_hit", "pointing_chance": "mask_fraction", "mass_ratio": "mass_ratio"}
-    return {name: float(localisation[column].astype(float).mean()) for name, column in names.items()}
 
 
 def _summary(
@@ -356,6 +265,8 @@ def _summary(
         deletion_substrate=params.deletion_substrate,
         images=explanation.images,
         misclassified=explanation.misclassified,
+        localised=found["row"].nunique(),
+        pointing_tolerance_px=params.pointing_tolerance_px,
         probability_full=float(predicted.drop_duplicates("row")["probability_full"].mean()),
         probability_substrate={
             str(name): float(value) for name, value in once.groupby("substrate")["probability_substrate"].mean().items()

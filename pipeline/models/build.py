@@ -44,7 +44,10 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
-        return self.backbone((images - self.mean) / self.std)
+        return self.backbone(self.normalise(images))
+
+    def normalise(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+        return (images - self.mean) / self.std
 
 
 def build_classifier(
@@ -69,6 +72,25 @@ def build_classifier(
             spread_start(backbone)
     load_weights(backbone, arch, weights)
     return Classifier(backbone, mean, std)
+
+
+def as_classifier(model: nn.Module) -> Classifier:
+    """A timm model as one that takes images in [0, 1], with the normalisation that its `pretrained_cfg` names.
+
+    A Classifier comes back as it is; either way no weight is copied.
+
+    Raises:
+        StudyError: the model says no normalisation, so it is not timm's.
+    """
+    if isinstance(model, Classifier):
+        return model
+    cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    if not {"mean", "std"} <= cfg.keys():
+        raise StudyError(
+            f"model: {type(model).__name__} has no pretrained_cfg with mean and std; "
+            "wrap it as pipeline.models.build.Classifier(model, mean, std)"
+        )
+    return Classifier(model, cfg["mean"], cfg["std"])
 
 
 def spread_start(backbone: nn.Module) -> None:

@@ -17,11 +17,14 @@ from zipfile import BadZipFile
 import timm
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from pipeline.errors import StudyError
+from pipeline.files import sha256_of, whole_file
 from pipeline.models.hub import hub_file
+from pipeline.records import PretrainingReceipt
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +80,37 @@ def load_weights(backbone: nn.Module, arch: str, weights: str) -> None:
     path = Path(weights) if is_path(weights) else _of_tag(arch, weights)
     if not path.is_file():
         raise StudyError(f"weights: {path}: no such file; give the path of a checkpoint, a hub tag or none")
+    _check_receipt(path)
     if path.suffix == ".npz":
         _load_npz(backbone, path)
     else:
         _load_state(backbone, _read_state(path), path)
     logger.info("weights of %s read from %s", arch, path.name)
+
+
+def save_weights(backbone: nn.Module, path: Path) -> None:
+    """The backbone without its heads as fp16 safetensors, under timm's names."""
+    body = {name: tensor for name, tensor in backbone.state_dict().items() if not _of_head(name)}
+    halves = {name: tensor.detach().cpu().half().contiguous() for name, tensor in body.items()}
+    with whole_file(path) as partial:
+        save_file(halves, partial, metadata={"format": "pt"})
+
+
+def _of_head(name: str) -> bool:
+    return name.split(".")[0] in HEAD
+
+
+def _check_receipt(path: Path) -> None:
+    """Refuses a file of ours that was changed or exchanged since its receipt was written; others have no receipt."""
+    try:
+        receipt = PretrainingReceipt.read_from(path.with_suffix(".json"))
+    except StudyError:
+        return
+    if sha256_of(path) != receipt.checkpoint_sha256:
+        raise StudyError(
+            f"weights: {path}: damaged or exchanged: not the file of {path.stem}.json; `git checkout {path}` brings "
+            f"the shipped one, `make pretrain` makes both anew, and a file of your own stands alone without a .json"
+        )
 
 
 def _of_tag(arch: str, tag: str) -> Path:
@@ -105,19 +134,20 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 def _load_state(backbone: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """timm's own filter renames tensors of the original releases and resamples position embeddings and patches."""
-    try:
-        state = import_module(type(backbone).__module__).checkpoint_filter_fn(state, backbone)
-    except DAMAGE as error:
-        raise StudyError(f"weights: {path}: of another model: {_one_line(error)}") from None
     own = backbone.state_dict()
-    body = {name: tensor for name, tensor in state.items() if name.split(".")[0] not in HEAD}
+    try:
+        state = import_module(type(backbone).__module__).checkpoint_filter_fn(dict(state), backbone)
+    except DAMAGE as error:
+        _check_fit(own, state, path)  # names the tensor
+        raise StudyError(f"weights: {path}: of another model: {_one_line(error)}") from None
+    body = {name: tensor for name, tensor in state.items() if not _of_head(name)}
     _check_fit(own, body, path)
     backbone.load_state_dict({**own, **body})
 
 
 def _check_fit(own: dict[str, Tensor], given: dict[str, Tensor], path: Path) -> None:
     for name, tensor in own.items():
-        if name.split(".")[0] in HEAD:
+        if _of_head(name):
             continue
         if name not in given:
             raise StudyError(f"weights: {path}: of another model: {name} is missing")

@@ -11,21 +11,42 @@ from jaxtyping import Float, Int64
 from pipeline.data.prepared import Prepared
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
-from pipeline.records import Classification, Explanation, Receipt, Summary, random_twin
+from pipeline.records import (
+    ATTRIBUTIONS,
+    ORACLE,
+    SWAPPED,
+    Classification,
+    Explanation,
+    Receipt,
+    Summary,
+    Trust,
+    random_twin,
+)
 
 TITLES = {
     "gradcam": "Grad-CAM",
+    "signed_gradcam": "Signed Grad-CAM",
+    "hirescam": "HiResCAM",
+    "layercam": "LayerCAM",
     "gradient_rollout": "Gradient Attention Rollout",
+    "cam_rollout": "CAM Rollout",
+    "chefer": "Generic attention (Chefer)",
+    "attention_rollout": "Attention Rollout",
+    "raw_attention": "Last attention",
+    "legrad": "LeGrad",
+    "integrated_gradients": "Integrated gradients",
+    "rise": "RISE",
     "random": "random map",
     "centre": "centre",
     "edge": "edges",
+    ORACLE: "mask",
 }
 
 # stage -> folder of data/ it fills for a cell, and the files the report reads there
 NEEDED = {
     "finetune": ("models", ("receipt.json", "history.csv", "predictions.csv", "classification.json")),
-    "explain": ("heatmaps", ("explanation.json", "attributions.npz")),
-    "score": ("scores", ("summary.json", "scores.csv", "localisation.csv", "curves_mean.csv")),
+    "explain": ("heatmaps", ("explanation.json", ATTRIBUTIONS)),
+    "score": ("scores", ("summary.json", "scores.csv", "localisation.csv", "curves_mean.csv", "trust.json")),
 }
 
 
@@ -58,6 +79,7 @@ class Cell:
     classification: Classification
     explanation: Explanation
     summary: Summary
+    trust: Trust
     history: pd.DataFrame
     predictions: pd.DataFrame
     scores: pd.DataFrame
@@ -93,6 +115,7 @@ def load_cell(data_dir: Path, dataset: str, model: str) -> Cell:
         classification=Classification.read(trained),
         explanation=Explanation.read(explained),
         summary=Summary.read(scored),
+        trust=Trust.read(scored),
         history=pd.read_csv(trained / "history.csv"),
         predictions=pd.read_csv(trained / "predictions.csv"),
         scores=pd.read_csv(scored / "scores.csv"),
@@ -100,13 +123,13 @@ def load_cell(data_dir: Path, dataset: str, model: str) -> Cell:
         mean_curves=pd.read_csv(scored / "curves_mean.csv"),
         heatmaps=load_heatmaps(explained),
     )
-    _refuse_mixture(cell, sha256_of(explained / "attributions.npz"))
+    _refuse_mixture(cell, sha256_of(explained / ATTRIBUTIONS))
     return cell
 
 
 def load_heatmaps(heatmap_dir: Path) -> Heatmaps:
     """The arrays of attributions.npz."""
-    with np.load(heatmap_dir / "attributions.npz") as held:
+    with np.load(heatmap_dir / ATTRIBUTIONS) as held:
         arrays = {name: held[name] for name in held.files}
     return Heatmaps(
         rows={rule: arrays[f"rows_{rule}"] for rule in ("predicted", "true")},
@@ -130,6 +153,8 @@ def title_of(name: str) -> str:
     stem, _, grid = name.partition("_")
     if stem == "random" and grid:
         return f"{TITLES['random']} {grid}"
+    if name.startswith(SWAPPED):
+        return f"{title_of(name.removeprefix(SWAPPED))} of another image"
     return TITLES.get(name, name.replace("_", " "))
 
 
@@ -147,10 +172,9 @@ def _refuse_absent(folders: dict[str, Path], cell: str) -> None:
 
 
 def _refuse_mixture(cell: Cell, attributions_sha256: str) -> None:
-    checkpoints = {
-        record.checkpoint_sha256 for record in (cell.receipt, cell.classification, cell.explanation, cell.summary)
-    }
-    attributions = {attributions_sha256, cell.explanation.attributions_sha256, cell.summary.attributions_sha256}
+    scored = (cell.explanation, cell.summary, cell.trust)
+    checkpoints = {record.checkpoint_sha256 for record in (cell.receipt, cell.classification, *scored)}
+    attributions = {attributions_sha256, *(record.attributions_sha256 for record in scored)}
     if len(checkpoints) > 1 or len(attributions) > 1:
         raise StudyError(
             f"{cell.dataset}/{cell.model}: its files speak of different checkpoints or heatmaps; "

@@ -9,11 +9,15 @@ import pandas as pd
 
 from pipeline.errors import StudyError
 from pipeline.files import write_text
+from pipeline.records import ORACLE, SWAPPED
 from pipeline.report.cells import Cell
 
 TEST_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
 INTERVAL_METRICS = ("insertion_auc", "deletion_auc", "insertion_gain", "deletion_gain")
-LOCALISATION_METRICS = ("pointing_game", "pointing_chance", "mass_ratio")
+LOCALISATION_METRICS = (
+    "pointing_game", "pointing_chance", "mass_ratio", "mass_over_chance", "rank_accuracy", "average_precision",
+    "top_k_iou",
+)  # fmt: skip
 MAP_METRICS = (*(name + end for name in INTERVAL_METRICS for end in ("", "_low", "_high")), *LOCALISATION_METRICS)
 
 # True: higher is better. The tables and figures print the arrow, as a deletion AUC reads the other way round.
@@ -74,6 +78,20 @@ def misclassified_scores_table(cells: Sequence[Cell]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def trust_table(cells: Sequence[Cell]) -> pd.DataFrame:
+    """Means of the trust checks, one row for each cell, method and check; `undefined` counts images without a value."""
+    rows = [
+        {"dataset": cell.dataset, "model": cell.model, "method": method, "check": check, "mean": mean}
+        | {"chance": cell.trust.chance[method].get(check)}
+        | {"images": cell.trust.images, "undefined": cell.trust.undefined[method].get(check, 0)}
+        for cell in cells
+        for method, checks in cell.trust.metrics.items()
+        for check, mean in checks.items()
+    ]
+    columns = ["dataset", "model", "method", "check", "mean", "chance", "images", "undefined"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def write_tables(cells: Sequence[Cell], report_dir: Path) -> None:
     """tables/*.csv and metrics.json in `report_dir`."""
     tables = {
@@ -82,6 +100,7 @@ def write_tables(cells: Sequence[Cell], report_dir: Path) -> None:
         "heatmaps": heatmap_table(cells),
         "misclassified": misclassified_table(cells),
         "misclassified_scores": misclassified_scores_table(cells),
+        "trust": trust_table(cells),
     }
     for name, table in tables.items():
         text = table.to_csv(index=False, lineterminator="\n", float_format="%.9g")
@@ -139,7 +158,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _is_baseline(name: str) -> bool:
-    return name in ("centre", "edge") or name.startswith("random")
+    return name in ("centre", "edge", ORACLE) or name.startswith(("random", SWAPPED))
 
 
 def _read_json(path: Path) -> Any:

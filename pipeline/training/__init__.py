@@ -1,9 +1,10 @@
-"""Fine-tuning of one cell. Read `loop` first: schedule, step, validate, keep best; the other files serve it.
+"""Training. Read `loop` first: schedule, step, measure, keep; the other files serve it.
 
-batches   which images come in which order, augmented
-loop      the training itself
-state     what a killed training goes on from
-cell      from prepared images to a model folder
+loop         the training itself, whatever is learned
+state        what a killed training goes on from
+batches      which images come in which order, augmented
+finetuning   what a cell learns, and what decides which epoch is kept
+cell         from prepared images to a model folder
 """
 
 from pipeline.training.cell import fit_cell

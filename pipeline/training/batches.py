@@ -1,10 +1,11 @@
-"""Batches of training images, and the weights that make up for unequal classes.
+"""Batches of images, and the weights that make up for unequal classes.
 
 Order and augmentation follow from (seed, epoch) alone: any epoch can be made again without the ones before.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,17 +26,43 @@ class Batch:
     labels: Int64[Tensor, " n"]
 
 
-class EpochBatches(Dataset[Batch]):
+class EpochBatches(Dataset[Any]):
     """The batches of one epoch, each made when asked for, here or in a loader's process."""
 
-    def __init__(self, data: Prepared, augmenter: Augmenter, epoch: int, batches: list[np.ndarray]) -> None:
-        self.data, self.augmenter, self.epoch, self.batches = data, augmenter, epoch, batches
+    def __init__(self, make: Callable[[Int64[np.ndarray, " n"]], Any], batches: list[np.ndarray]) -> None:
+        self.make, self.batches = make, batches
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, position: int) -> Batch:
-        rows = self.batches[position]
+    def __getitem__(self, position: int) -> Any:
+        return self.make(self.batches[position])
+
+
+def load_batches(
+    make: Callable[[Int64[np.ndarray, " n"]], Any], order: Int64[np.ndarray, " n"], batch_size: int, workers: int
+) -> Iterable[Any]:
+    """What `make` makes of each `batch_size` rows of `order`, in `workers` processes or, with 0, in this one."""
+    return DataLoader(
+        EpochBatches(make, np.split(order, range(batch_size, len(order), batch_size))),
+        batch_size=None,
+        num_workers=workers,
+        # Spawned, as a fork of a process with Prefect's threads in it ends with an error.
+        multiprocessing_context="spawn" if workers else None,
+        # The loader draws a seed for its workers, which draw nothing: its own generator leaves torch's as it is.
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+@dataclass(frozen=True)
+class AugmentedBatch:
+    """Makes the batch of some rows in one epoch."""
+
+    data: Prepared
+    augmenter: Augmenter
+    epoch: int
+
+    def __call__(self, rows: Int64[np.ndarray, " n"]) -> Batch:
         images = np.stack([self.augmenter(self.data.images[row], self.epoch, int(row)) for row in rows])
         return Batch(rows, to_tensor(images), torch.from_numpy(labels_of(self.data, rows)))
 
@@ -44,16 +71,7 @@ def training_batches(
     data: Prepared, augmenter: Augmenter, params: FinetuneParams, seed: int, epoch: int
 ) -> Iterable[Batch]:
     order = epoch_order(data, params.class_balance, cell_seed(seed, "order", epoch))
-    batches = np.split(order, range(params.batch_size, len(order), params.batch_size))
-    return DataLoader(
-        EpochBatches(data, augmenter, epoch, batches),
-        batch_size=None,
-        num_workers=params.workers,
-        # Spawned, as a fork of a process with Prefect's threads in it ends with an error.
-        multiprocessing_context="spawn" if params.workers else None,
-        # The loader draws a seed for its workers, which draw nothing: its own generator leaves torch's as it is.
-        generator=torch.Generator().manual_seed(0),
-    )
+    return load_batches(AugmentedBatch(data, augmenter, epoch), order, params.batch_size, params.workers)
 
 
 def plain_batches(data: Prepared, split: str, batch_size: int) -> Iterable[Batch]:

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -21,12 +21,11 @@ from pipeline.models.checkpoint import CheckpointDescription, save_checkpoint
 from pipeline.models.weights import is_path, normalisation
 from pipeline.packages import package_versions
 from pipeline.params import FinetuneParams, ModelParams, StudyParams
-from pipeline.records import Receipt
+from pipeline.records import CHECKPOINT, Receipt
 from pipeline.seeds import cell_seed
-from pipeline.training.loop import Trainer, build_criterion, build_optimizer, fit
+from pipeline.training.finetuning import FineTuning, build_criterion
+from pipeline.training.loop import Trainer, build_optimizer, fit
 from pipeline.training.state import Course, StateFile
-
-CHECKPOINT = "model.safetensors"
 
 
 def fit_cell(
@@ -51,29 +50,28 @@ def fit_cell(
     """
     set_threads(study.threads)
     data = load_prepared(prepared_dir)
-    trainer = _build_trainer(data, spec, model, model_params, params, study)
-    state = StateFile(state_dir / "state.safetensors", _key(trainer, model, model_params, study))
+    objective = _build_objective(data, spec, model, model_params, params, study)
+    state = StateFile(state_dir / "state.safetensors", _key(objective, model, model_params, study))
     with _errors_under(f"models.{model}"):
-        course = fit(trainer, state, progress)
+        course = fit(_build_trainer(objective, model_params.learning_rate), state, progress)
     description = _describe(data, model_params)
     with whole_folder(model_dir) as folder:
-        save_checkpoint(trainer.classifier, description, folder / CHECKPOINT)
-        history = pd.DataFrame([asdict(row) for row in course.history])
-        history.to_csv(folder / "history.csv", index=False, lineterminator="\n", float_format="%.9g")
-        receipt = _receipt(trainer, course, description, model, study.seed, sha256_of(folder / CHECKPOINT))
+        save_checkpoint(objective.module, description, folder / CHECKPOINT)
+        write_history(course, folder / "history.csv")
+        receipt = _receipt(objective, course, description, model, study.seed, sha256_of(folder / CHECKPOINT))
         receipt.write(folder)
     shutil.rmtree(state_dir, ignore_errors=True)
     return receipt
 
 
-def _build_trainer(
+def _build_objective(
     data: Prepared,
     spec: DatasetSpec,
     model: str,
     model_params: ModelParams,
     params: FinetuneParams,
     study: StudyParams,
-) -> Trainer:
+) -> FineTuning:
     seed, device, audit = cell_seed(study.seed, spec.name, model), resolve_device(study.device), data.audit
     with _errors_under(f"models.{model}"):
         classifier = build_classifier(
@@ -84,17 +82,27 @@ def _build_trainer(
             audit.image_size_px,
             cell_seed(seed, "weights"),
         ).to(device)
+    criterion = build_criterion(data, params).to(device)
+    return FineTuning(classifier, criterion, data, Augmenter(params.augmentation, spec, seed), params, seed, device)
+
+
+def _build_trainer(objective: FineTuning, learning_rate: float) -> Trainer:
+    params = objective.params
     return Trainer(
-        classifier=classifier,
-        optimizer=build_optimizer(classifier, model_params.learning_rate, params.weight_decay),
-        criterion=build_criterion(data, params).to(device),
-        data=data,
-        augmenter=Augmenter(params.augmentation, spec, seed),
+        objective=objective,
+        optimizer=build_optimizer(objective.module, learning_rate, params.weight_decay),
         params=params,
-        peak=model_params.learning_rate,
-        seed=seed,
-        device=device,
+        peak=learning_rate,
+        steps_per_epoch=math.ceil(len(objective.data.rows("train")) / params.batch_size),
+        seed=objective.seed,
+        device=objective.device,
+        patience=params.patience,
     )
+
+
+def write_history(course: Course, path: Path) -> None:
+    history = pd.DataFrame([row.flat() for row in course.history])
+    history.to_csv(path, index=False, lineterminator="\n", float_format="%.9g")
 
 
 @contextmanager
@@ -106,15 +114,15 @@ def _errors_under(key: str) -> Iterator[None]:
         raise StudyError(f"{key}.{error}") from None
 
 
-def _key(trainer: Trainer, model: str, model_params: ModelParams, study: StudyParams) -> str:
+def _key(objective: FineTuning, model: str, model_params: ModelParams, study: StudyParams) -> str:
     """Hash of everything that decides the result; the number of loader processes does not."""
     weights = model_params.weights
     deciding = {
-        "data": trainer.data.audit.data_sha256,
+        "data": objective.data.audit.data_sha256,
         "model": [model, model_params.model_dump(mode="json"), sha256_of(Path(weights)) if is_path(weights) else ""],
-        "finetune": trainer.params.model_dump(mode="json", exclude={"workers"}),
-        "augmentation": trainer.augmenter.recipe,
-        "run": [trainer.seed, str(trainer.device), study.threads],
+        "finetune": objective.params.model_dump(mode="json", exclude={"workers"}),
+        "augmentation": objective.augmenter.recipe,
+        "run": [objective.seed, str(objective.device), study.threads],
         "packages": package_versions(),
     }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
@@ -134,21 +142,26 @@ def _describe(data: Prepared, model_params: ModelParams) -> CheckpointDescriptio
 
 
 def _receipt(
-    trainer: Trainer, course: Course, description: CheckpointDescription, model: str, seed: int, checkpoint_sha256: str
+    objective: FineTuning,
+    course: Course,
+    description: CheckpointDescription,
+    model: str,
+    seed: int,
+    checkpoint_sha256: str,
 ) -> Receipt:
     return Receipt(
-        dataset=trainer.data.audit.dataset,
+        dataset=objective.data.audit.dataset,
         model=model,
         **description.model_dump(exclude={"schema_version"}),
-        parameters=count_parameters(trainer.classifier),
+        parameters=count_parameters(objective.module),
         seed=seed,
         epochs_run=course.epochs_run,
-        best_epoch=course.best.epoch,
-        best_validation_macro_f1=course.best.validation_macro_f1,
-        augmentation=trainer.augmenter.recipe,
-        precision=resolve_precision(trainer.device, trainer.params.precision),
+        best_epoch=course.kept.epoch,
+        best_validation_macro_f1=course.kept.measures["validation_macro_f1"],
+        augmentation=objective.augmenter.recipe,
+        precision=resolve_precision(objective.device, objective.params.precision),
         checkpoint_sha256=checkpoint_sha256,
-        data_sha256=trainer.data.audit.data_sha256,
+        data_sha256=objective.data.audit.data_sha256,
         packages=package_versions(),
     )
 

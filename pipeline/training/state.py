@@ -1,7 +1,7 @@
 """What a killed training goes on from: one safetensors file, whole after each epoch, gone after the last.
 
-It holds weights, optimizer, the best weights so far and the history, and carries the key of everything that decides
-the result. State of another key is thrown away: a resumed training ends with the bytes of an uninterrupted one.
+It holds weights, optimizer, the weights kept so far and the history, and carries the key of everything that decides the
+result. State of another key is thrown away: a resumed training ends with the bytes of an uninterrupted one.
 """
 
 import json
@@ -23,36 +23,40 @@ HEADER_KEY = "state"
 
 @dataclass(frozen=True)
 class EpochRow:
-    """A line of history.csv."""
-
     epoch: int  # from 1
     learning_rate: float  # of its last step
     train_loss: float
-    validation_loss: float
-    validation_accuracy: float
-    validation_macro_f1: float
+    measures: dict[str, float]
+
+    def flat(self) -> dict[str, int | float]:
+        """A line of history.csv."""
+        return {
+            "epoch": self.epoch, "learning_rate": self.learning_rate, "train_loss": self.train_loss, **self.measures
+        }  # fmt: skip
 
 
 @dataclass
 class Course:
     """How far a training has come."""
 
+    watched: str | None  # the measure that decides which epoch is kept; None keeps the last
     history: list[EpochRow] = field(default_factory=list)
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    kept_weights: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def epochs_run(self) -> int:
         return len(self.history)
 
     @property
-    def best(self) -> EpochRow:
-        """The first epoch of the highest validation macro-F1."""
-        return max(self.history, key=lambda row: row.validation_macro_f1)
+    def kept(self) -> EpochRow:
+        """The first epoch of the highest watched measure, or else the last."""
+        watched = self.watched
+        return max(self.history, key=lambda row: row.measures[watched]) if watched else self.history[-1]
 
-    def add(self, row: EpochRow, classifier: nn.Module) -> None:
+    def add(self, row: EpochRow, module: nn.Module) -> None:
         self.history.append(row)
-        if self.best is row:
-            self.best_weights = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+        if self.kept is row:
+            self.kept_weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -60,27 +64,27 @@ class StateFile:
     path: Path
     key: str  # hash of everything that decides the result
 
-    def save(self, course: Course, classifier: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, course: Course, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         header = {"key": self.key, "history": [asdict(row) for row in course.history]}
         tensors = {
-            **{f"model/{name}": tensor for name, tensor in classifier.state_dict().items()},
-            **{f"best/{name}": tensor for name, tensor in course.best_weights.items()},
+            **{f"model/{name}": tensor for name, tensor in module.state_dict().items()},
+            **{f"kept/{name}": tensor for name, tensor in course.kept_weights.items()},
             **_optimizer_tensors(optimizer),
         }
         with whole_file(self.path) as partial:
             save_file(tensors, partial, metadata={HEADER_KEY: json.dumps(header)})
 
-    def restore(self, classifier: nn.Module, optimizer: torch.optim.Optimizer) -> Course:
-        """Puts model and optimizer where the file left them; a fresh course if there is no file of this key."""
+    def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer, watched: str | None) -> Course:
+        """Puts module and optimizer where the file left them; a fresh course if there is no file of this key."""
         header, tensors = self._read()
         if header.get("key") != self.key:
             self.path.unlink(missing_ok=True)
-            return Course()
-        device = next(classifier.parameters()).device
-        classifier.load_state_dict(_part(tensors, "model"))
+            return Course(watched)
+        device = next(module.parameters()).device
+        module.load_state_dict(_part(tensors, "model"))
         _restore_optimizer(optimizer, _part(tensors, "optimizer"))
-        best = {name: tensor.to(device) for name, tensor in _part(tensors, "best").items()}
-        course = Course([EpochRow(**row) for row in header["history"]], best)
+        kept = {name: tensor.to(device) for name, tensor in _part(tensors, "kept").items()}
+        course = Course(watched, [EpochRow(**row) for row in header["history"]], kept)
         logger.info("going on after epoch %d", course.epochs_run)
         return course
 

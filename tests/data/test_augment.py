@@ -11,8 +11,8 @@ from pipeline.data import DATASETS
 from pipeline.data.augment import Augmenter, transforms
 from pipeline.params import AugmentationParams
 
-PARAMS = AugmentationParams(flip=True, rotate_degrees=15, scale=0.1, brightness=0.15, hue=0.02)
-NOTHING = AugmentationParams(flip=False, rotate_degrees=0, scale=0, brightness=0, hue=0)
+PARAMS = AugmentationParams(flip=True, quarter_turns=True, rotate_degrees=15, scale=0.1, brightness=0.15, hue=0.02)
+NOTHING = AugmentationParams(flip=False, quarter_turns=False, rotate_degrees=0, scale=0, brightness=0, hue=0)
 SPEC = DATASETS["pbc"]
 IMAGE = np.random.default_rng(0).integers(256, size=(32, 32, 3), dtype=np.uint8)
 
@@ -48,6 +48,14 @@ def test_only_the_flips_that_the_set_allows():
     augment = Augmenter(flips, replace(SPEC, flips=("horizontal",)), seed=0)
     seen = {augment(IMAGE, 1, row).tobytes() for row in range(30)}
     assert seen == {IMAGE.tobytes(), np.ascontiguousarray(IMAGE[:, ::-1]).tobytes()}
+
+
+def test_only_a_set_without_an_up_is_turned_by_quarters():
+    turns = PARAMS.model_copy(update=NOTHING.model_dump() | {"quarter_turns": True})
+    assert names(turns, flips=("horizontal",)) == []
+    augment = Augmenter(turns, replace(SPEC, flips=("horizontal", "vertical")), seed=0)
+    seen = {augment(IMAGE, 1, row).tobytes() for row in range(60)}
+    assert seen == {np.rot90(IMAGE, quarters).tobytes() for quarters in range(4)}
 
 
 def test_hue_is_for_colour_images_only():

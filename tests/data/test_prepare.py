@@ -15,7 +15,7 @@ from pipeline.data.prepared import load_prepared
 from pipeline.data.source import fetch_source
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
-from pipeline.params import DatasetParams, load_params
+from pipeline.params import load_params
 from tests.data.sets import PARAMS, SIDE, box, encoded, ignore, make_busi, make_classes, noise, prepare, reasons, write
 
 LENIENT = PARAMS.model_copy(update={"max_unreadable_fraction": 0.5})
@@ -207,8 +207,8 @@ BUSI_GROUPS = {
 
 def prepare_sample(samples: Path, dataset: str, tmp_path: Path) -> Path:
     params = EMBEDDED.datasets[dataset]
-    source = DatasetParams(source=str(samples / dataset), duplicate_distance=params.duplicate_distance)
-    fetch_source(dataset, source, EMBEDDED.phantom, 0, tmp_path / "raw", 1, ignore)
+    source = str(samples / dataset)
+    fetch_source(DATASETS[dataset], source, EMBEDDED.phantom, tmp_path / "raw", 1, ignore, "datasets.source")
     prepare(
         tmp_path / "raw", tmp_path / "prepared", EMBEDDED.preprocess, DATASETS[dataset], params.duplicate_distance, 2
     )

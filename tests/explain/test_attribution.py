@@ -11,7 +11,6 @@ from pipeline.data.prepared import load_prepared, to_tensor
 from pipeline.errors import StudyError
 from pipeline.explain import explain_batch
 from pipeline.explain.attribution import choose_rows, explain_cell
-from pipeline.explain.rollout import RolloutSettings
 from pipeline.files import sha256_of
 from pipeline.models.build import build_classifier
 from pipeline.models.checkpoint import CheckpointDescription, load_checkpoint, save_checkpoint
@@ -32,7 +31,12 @@ PARAMS = ExplainParams(
     overlays=0,
     batch_size=4,
     rollout_mode="corrected",
+    cam_layer="auto",
     discard_ratio=0.9,
+    head_fusion="mean",
+    residual_scaling="none",
+    integrated_gradients_steps=4,
+    rise_masks=8,
 )
 STUDY = StudyParams(datasets=("busi",), models=("deit",), seed=0, device="cpu", threads=1)
 
@@ -114,7 +118,7 @@ def test_maps_are_those_of_the_methods(cell, arrays, rule):
     classifier, _ = load_checkpoint(cell / "model" / "model.safetensors")
     images = to_tensor(load_prepared(cell / "prepared").images[arrays[f"rows_{rule}"]])
     targets = torch.from_numpy(arrays[f"targets_{rule}"])
-    expected = explain_batch(classifier, images, targets, PARAMS.methods, RolloutSettings("corrected", 0.9))
+    expected = explain_batch(classifier, images, targets, PARAMS.methods, PARAMS)
     for name, maps in expected.items():
         assert arrays[f"{name}/{rule}"].dtype == np.float32
         np.testing.assert_allclose(arrays[f"{name}/{rule}"], maps.numpy(), rtol=1e-3, atol=1e-6)

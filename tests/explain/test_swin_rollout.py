@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline.explain import rollout
-from pipeline.explain.rollout import RolloutSettings, carry_back, gradient_rollout, rollout_refusal
+from pipeline.explain import carry
+from pipeline.explain.carry import carry_back, windows_refusal
+from pipeline.explain.rollout import gradient_rollout
 from pipeline.models.family import family_of
-from tests.explain.tiny import captured_of
+from tests.explain.tiny import captured_of, params
 
 import timm  # isort: skip
 
@@ -61,7 +62,7 @@ def dense_product(relevance, windows):
     return product
 
 
-@pytest.mark.parametrize("key", ["swin", "wide_swin"])
+@pytest.mark.parametrize("key", ["swin", "wide_swin", "wide_swin_v2"])
 def test_swin_equals_the_dense_product(key):
     captured = captured_of(key)
     layers = list(zip(captured.attention, captured.attention_gradient, strict=True))
@@ -78,7 +79,7 @@ def test_swin_equals_the_dense_product(key):
 @pytest.mark.parametrize("ratio", [0.0, 0.9])
 def test_the_swin_map_starts_uniform_and_discards_within_windows(ratio):
     captured = captured_of("swin")
-    found = gradient_rollout(captured, RolloutSettings("corrected", ratio))
+    found = gradient_rollout(captured, params(discard_ratio=ratio))
     for i in range(3):
         relevance = []
         for attention, gradient in zip(captured.attention, captured.attention_gradient, strict=True):
@@ -93,6 +94,7 @@ def test_the_swin_map_starts_uniform_and_discards_within_windows(ratio):
 
 LINEAR = {"img_size": (64, 128), "window_size": 4, "embed_dim": 4, "depths": (2, 3, 2), "num_heads": (1, 1, 1)}
 LAYERS = 7
+SWIN, SWIN_V2 = "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"
 
 
 class Nothing(torch.nn.Module):
@@ -112,10 +114,13 @@ def linearise(swin):
         if hasattr(module, "qkv"):
             module.qkv.weight.data = torch.cat([torch.zeros(2 * module.dim, module.dim), torch.eye(module.dim)])
             module.proj.weight.data = torch.eye(module.dim)
+        if hasattr(module, "relative_position_bias_table"):
             torch.nn.init.normal_(module.relative_position_bias_table)
         if hasattr(module, "reduction"):
             module.norm = torch.nn.Identity()
             module.reduction.weight.data = torch.eye(2 * module.dim, module.dim).repeat(1, 4) / 4
+        if hasattr(module, "cpb_mlp"):  # of a Swin v2, which makes its position biases
+            module.cpb_mlp[2].weight.data.normal_()
     swin.patch_embed = swin.norm = torch.nn.Identity()
     for name, parameter in swin.named_parameters():
         if name.endswith("bias"):
@@ -123,10 +128,10 @@ def linearise(swin):
     return swin.double().eval()
 
 
-def linear_world(weights):
+def linear_world(weights, arch=SWIN):
     """d(weighted output tokens) / d(input tokens) by autograd, the attention of every layer, and the windows."""
     torch.manual_seed(0)
-    swin = timm.create_model("swin_tiny_patch4_window7_224", **LINEAR)
+    swin = timm.create_model(arch, **LINEAR)
     family, attention = family_of(swin), []
     swin = linearise(swin)
     for name in family.attention:
@@ -151,9 +156,10 @@ def one_token(row, column):
 POOLED = torch.full((4, 8), 1 / 32, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("arch", [SWIN, SWIN_V2])
 @pytest.mark.parametrize("weights", [POOLED, one_token(0, 0), one_token(2, 3), one_token(3, 7)])
-def test_rollout_is_the_exact_jacobian_of_a_linear_swin(weights):
-    jacobian, attention, windows = linear_world(weights)
+def test_rollout_is_the_exact_jacobian_of_a_linear_swin(weights, arch):
+    jacobian, attention, windows = linear_world(weights, arch)
     found = rolled(weights, attention, windows)
     torch.testing.assert_close(found, jacobian, atol=1e-12, rtol=1e-9)
     assert torch.equal(found > 1e-30, jacobian > 1e-30)  # the shift mask leaves exp(-100), which is smaller
@@ -190,7 +196,7 @@ def test_the_jacobian_sees_a_wrong_shift(mutate):
     ],
 )
 def test_the_jacobian_sees_a_wrong_merge(unmerge, monkeypatch):
-    monkeypatch.setattr(rollout, "_unmerge", unmerge)
+    monkeypatch.setattr(carry, "_unmerge", unmerge)
     weights = one_token(2, 3)
     jacobian, attention, windows = linear_world(weights)
     assert (rolled(weights, attention, windows) - jacobian).abs().max() > 0.01 * jacobian.max()
@@ -199,7 +205,8 @@ def test_the_jacobian_sees_a_wrong_merge(unmerge, monkeypatch):
 @pytest.mark.parametrize(
     ("size", "window", "reason"), [(96, 5, "windows of 5x5 do not fill"), (36, 9, "9x9 cannot be halved")]
 )
-def test_a_swin_that_pads_is_refused(size, window, reason):
+@pytest.mark.parametrize("arch", [SWIN, SWIN_V2])
+def test_a_swin_that_pads_is_refused(arch, size, window, reason):
     options = {"embed_dim": 4, "depths": (1, 1), "num_heads": (1, 1)}
-    swin = timm.create_model("swin_tiny_patch4_window7_224", img_size=size, window_size=window, **options)
-    assert reason in rollout_refusal(family_of(swin), RolloutSettings("corrected", 0.9))
+    swin = timm.create_model(arch, img_size=size, window_size=window, **options)
+    assert reason in windows_refusal(family_of(swin))

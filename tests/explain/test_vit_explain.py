@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from pipeline.explain.capture import capture
-from pipeline.explain.rollout import RolloutSettings, gradient_rollout, rollout_refusal
+from pipeline.explain.rollout import gradient_rollout, rollout_refusal
 from pipeline.models.family import family_of
-from tests.explain.tiny import TARGETS, build, captured_of, draw_images
+from tests.explain.tiny import PARAMS, TARGETS, build, captured_of, draw_images, params
 
-COMPAT = RolloutSettings("compat_vit_explain", 0.9)
+COMPAT = params(rollout_mode="compat_vit_explain")
 
 
 def vit_explain(classifier, image, target, discard_ratio):
@@ -41,7 +41,9 @@ def vit_explain(classifier, image, target, discard_ratio):
 def test_compat_equals_vit_explain(ratio):
     classifier = build("vit")
     images = draw_images(classifier)
-    found = gradient_rollout(capture(classifier, images, TARGETS), RolloutSettings("compat_vit_explain", ratio))
+    found = gradient_rollout(
+        capture(classifier, images, TARGETS), params(rollout_mode="compat_vit_explain", discard_ratio=ratio)
+    )
     for i in range(3):
         expected = vit_explain(classifier, images[i : i + 1], TARGETS[i], ratio)
         np.testing.assert_allclose(found[i].numpy(), expected, atol=1e-5)
@@ -49,7 +51,7 @@ def test_compat_equals_vit_explain(ratio):
 
 def test_corrected_differs_from_vit_explain():
     captured = captured_of("vit")
-    corrected = gradient_rollout(captured, RolloutSettings("corrected", 0.9))
+    corrected = gradient_rollout(captured, PARAMS)
     compat = gradient_rollout(captured, COMPAT)
     assert (corrected / corrected.amax(dim=(1, 2), keepdim=True) - compat).abs().max() > 0.05
 
@@ -57,3 +59,9 @@ def test_corrected_differs_from_vit_explain():
 @pytest.mark.parametrize("key", ["wide_vit", "averaged_vit", "distilled", "registers", "swin"])
 def test_compat_is_refused_where_the_script_does_not_apply(key):
     assert "class token" in rollout_refusal(family_of(build(key).backbone), COMPAT)
+
+
+@pytest.mark.parametrize("change", [{"head_fusion": "max"}, {"residual_scaling": "rowsum"}])
+def test_compat_is_refused_with_settings_that_the_script_has_not(change):
+    settings = params(rollout_mode="compat_vit_explain", **change)
+    assert "residual_scaling none" in rollout_refusal(family_of(build("vit").backbone), settings)

@@ -1,9 +1,11 @@
 """Steps run once and their own outcome counts, with a Prefect server, without one, and with one that is lost."""
 
+import json
 import logging
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ def server_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         server = servers.SERVERS["prefect"]
-        servers.start(server, servers._free_port(server.port))
+        servers.start(server, servers._free_port(server.port + 1))
         yield folder
         servers.stop(server)
 
@@ -53,6 +55,13 @@ def counting(results):
         return result
 
     return work, calls
+
+
+@pytest.mark.slow
+def test_the_servers_pages_ask_the_server_they_came_from(with_server):
+    api = servers.address_of("prefect")
+    with urllib.request.urlopen(api.removesuffix("/api") + "/ui-settings") as answer:
+        assert json.load(answer)["api_url"] == api
 
 
 def test_without_a_server_a_stage_runs_plainly_and_says_so(no_server, caplog):

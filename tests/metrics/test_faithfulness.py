@@ -9,7 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.metrics.faithfulness import auc, perturbation_curves, pixel_counts, saliency_ranks, see, upsampled
+from pipeline.metrics.faithfulness import (
+    Course,
+    auc,
+    even_curves,
+    exchanged,
+    normalised_auc,
+    perturbation_curves,
+    pixel_counts,
+    reversed_ranks,
+    saliency_ranks,
+    see,
+    square_ranks,
+    upsampled,
+)
 
 SIDE = 6
 
@@ -232,6 +245,51 @@ def test_an_attribution_without_a_place_is_refused(value: float):
 def test_cells_of_the_grid_spread_over_their_own_area():
     found = upsampled(torch.tensor([[[0.0, 1.0]]]), (1, 4))
     assert found[0, 0].tolist() == pytest.approx([0, 0.25, 0.75, 1])
+
+
+def test_squares_change_as_a_whole_the_most_relevant_first():
+    maps = torch.tensor([[[0.0, 0, 1, 1], [0, 0, 1, 9], [2, 2, 0, 0], [2, 2, 0, 0]]])
+    assert square_ranks(maps, 2)[0].tolist() == [[2, 2, 0, 0], [2, 2, 0, 0], [1, 1, 3, 3], [1, 1, 3, 3]]
+
+
+def test_square_curves_take_one_square_a_step():
+    image = torch.arange(4.0).view(1, 1, 2, 2).repeat_interleave(2, 2).repeat_interleave(2, 3).expand(1, 3, 4, 4) / 4
+    black = torch.zeros_like(image)
+    seen = [see(sums_pixels, pixels, 8) for pixels in (image, black)]
+    course = Course(*seen, exchanged(image, black), square_ranks(image[:, 0], 2), FIRST_CLASS)
+    assert even_curves(sums_pixels, course, 4, 8)[0].tolist() == pytest.approx([6 / 16, 3 / 16, 1 / 16, 0, 0])
+
+
+@pytest.mark.parametrize("side", [0, 4, 7])
+def test_squares_that_do_not_fill_the_image_are_refused(side: int):
+    with pytest.raises(ValueError, match="do not fill"):
+        square_ranks(torch.zeros(1, SIDE, SIDE), side)
+
+
+def test_reversed_ranks_are_the_order_backwards_ties_included():
+    maps = torch.tensor([[[1.0, 2.0], [2.0, 1.0]]])
+    assert reversed_ranks(saliency_ranks(maps)).tolist() == [[[1, 3], [2, 0]]]
+    assert reversed_ranks(square_ranks(torch.rand(1, 4, 4), 2)).unique().tolist() == [0, 1, 2, 3]
+
+
+def test_on_an_additive_model_least_relevant_first_mirrors_most_relevant_first():
+    images, _, _, _ = world()
+    ranks, black = saliency_ranks(images.mean(1)), torch.zeros_like(images)
+    seen = [see(sums_pixels, pixels, 8) for pixels in (images, black)]
+    first_class = torch.zeros(5, dtype=torch.long)
+    morf, lerf = (
+        auc(perturbation_curves(sums_pixels, *seen, order, first_class, 36, 64))
+        for order in (ranks, reversed_ranks(ranks))
+    )
+    assert (lerf > morf).all()
+    assert torch.allclose(lerf + morf, images.double().mean((1, 2, 3)), atol=1e-5)
+
+
+def test_normalised_areas_by_hand():
+    areas, full = torch.tensor([0.5, 0.5, 0.5]).double(), torch.tensor([0.9, 0.59, 0.2])
+    found = normalised_auc(areas, full, torch.tensor([0.1, 0.5, 0.8]))
+    assert found[0].item() == pytest.approx(0.5)
+    assert found[1:].isnan().all()  # spans of 0.09 and below zero say too little
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -13,8 +13,10 @@ from pipeline.data.prepared import load_prepared, to_tensor
 from pipeline.errors import StudyError
 from pipeline.explain.attribution import explain_cell
 from pipeline.files import sha256_of
+from pipeline.metrics.explained import load_explained
 from pipeline.metrics.faithfulness import upsampled
-from pipeline.metrics.scoring import LOCALISATION_COLUMNS, load_explained, method_metrics, score_cell
+from pipeline.metrics.localised import LOCALISATION_COLUMNS
+from pipeline.metrics.scoring import method_metrics, score_cell
 from pipeline.metrics.substrates import blur, zero
 from pipeline.models.checkpoint import CheckpointDescription, load_checkpoint, save_checkpoint
 from pipeline.params import ExplainParams, ScoreParams, StudyParams
@@ -26,11 +28,12 @@ from tests.prepared import CLASSES, SIDE_PX, write_prepared
 STUDY = StudyParams(datasets=("colours",), models=("swin",), seed=0, device="cpu", threads=1)
 EXPLAIN = ExplainParams(
     methods=("gradcam", "gradient_rollout"), max_images=None, overlays=0, batch_size=32, rollout_mode="corrected",
-    discard_ratio=0.9,
+    cam_layer="auto", discard_ratio=0.9, head_fusion="mean", residual_scaling="none", integrated_gradients_steps=4,
+    rise_masks=8,
 )  # fmt: skip
 SCORE = ScoreParams(
     steps=8, insertion_substrate="blur", deletion_substrate="zero", batch_size=50, precision="fp32",
-    bootstrap_resamples=100,
+    pointing_tolerance_px=0, trust_images=4, bootstrap_resamples=100,
 )  # fmt: skip
 HALF = (0.5, 0.5, 0.5)
 
@@ -99,13 +102,18 @@ def cell(tmp_path: Path) -> Cell:
     return make_cell(tmp_path)
 
 
-MAPS = ("gradcam", "gradient_rollout", "random", "centre", "edge", "random_8x8")
+MAPS = (
+    "gradcam", "gradient_rollout", "random", "centre", "edge", "random_8x8", "random_32x32", "swapped_gradcam",
+    "swapped_gradient_rollout", "oracle",
+)  # fmt: skip
 
 
 def test_every_map_has_both_curves_for_both_rules(scored: Cell):
     scores, explanation = scored.table("scores"), Explanation.read(scored.folder / "heatmaps")
     assert explanation.misclassified > 1
-    assert len(scores) == (12 + explanation.misclassified) * len(MAPS) * 2
+    of_masks = scores[scores["method"] == "oracle"]
+    assert len(scores) - len(of_masks) == (12 + explanation.misclassified) * (len(MAPS) - 1) * 2
+    assert set(of_masks["row"]) == {32, 33, 34}
     assert not scores.duplicated(["row", "target_rule", "method", "curve"]).any()
     assert set(scores["method"]) == set(MAPS)
     assert scores[scores["target_rule"] == "true"]["correct"].sum() == 0
@@ -346,9 +354,8 @@ def test_one_image_has_means_and_no_intervals():
 
 def test_localisation_is_averaged_beside_its_chance():
     scores = areas(random=("2x2", [0.5, 0.7], [0.4, 0.6]))
-    localisation = pd.DataFrame(
-        [[0, "predicted", "random", True, 0.2, 0.1], [1, "predicted", "random", False, 0.4, 0.3]]
-    )
-    metrics = method_metrics(scores, localisation.set_axis(LOCALISATION_COLUMNS, axis=1), 0, 100)["random"]
+    lines = {"method": "random", "pointing_hit": [True, False], "mass_ratio": [0.2, 0.4], "mask_fraction": [0.1, 0.3]}
+    localisation = pd.DataFrame({**dict.fromkeys(LOCALISATION_COLUMNS, 0.0), **lines}, index=[0, 1])
+    metrics = method_metrics(scores, localisation, 0, 100)["random"]
     found = [metrics[name] for name in ("pointing_game", "pointing_chance", "mass_ratio")]
     assert found == pytest.approx([0.5, 0.2, 0.3])

@@ -6,7 +6,17 @@ import torch
 from scipy.ndimage import convolve, gaussian_filter
 
 from pipeline.errors import StudyError
-from pipeline.metrics.substrates import SUBSTRATES, blur, get, mean, rise_kernel, zero
+from pipeline.metrics.substrates import (
+    NAMES,
+    SUBSTRATES,
+    blur,
+    get,
+    mean,
+    partner_positions,
+    pictures,
+    rise_kernel,
+    zero,
+)
 
 
 @pytest.fixture
@@ -62,3 +72,43 @@ def test_a_batch_gets_the_pictures_of_its_images(name: str, images: torch.Tensor
 def test_an_unknown_substrate_is_refused_with_the_known_ones():
     with pytest.raises(StudyError, match=r"noise.*zero, mean, blur"):
         get("noise")
+
+
+@pytest.mark.parametrize("name", ["blur_20", "blur_40"])
+def test_a_strong_blur_is_scipys_gaussian(name: str):
+    images = torch.rand(1, 3, 56, 64, generator=torch.Generator().manual_seed(0))
+    sigma = int(name.removeprefix("blur_")) * 56 / 224
+    expected = gaussian_filter(images[0, 1].double().numpy(), sigma, mode="mirror", radius=round(3 * sigma))
+    assert np.allclose(get(name)(images)[0, 1], expected, atol=1e-5)
+
+
+def test_a_strong_blur_removes_an_equal_share_at_every_size():
+    small = torch.rand(1, 3, 14, 14, generator=torch.Generator().manual_seed(0))
+    large = small.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
+    left = [(get("blur_20")(images).var() / images.var()).item() for images in (small, large)]
+    assert left[0] == pytest.approx(left[1], rel=0.1)
+
+
+def test_the_partner_is_the_next_image_of_another_class():
+    assert partner_positions(np.array([0, 0, 1, 1])).tolist() == [2, 2, 0, 0]
+    assert partner_positions(np.array([3, 3, 3])).tolist() == [1, 2, 0]
+
+
+def test_another_image_needs_another_image(images: torch.Tensor):
+    with pytest.raises(ValueError, match="no partner"):
+        partner_positions(np.array([0]))
+    with pytest.raises(ValueError, match="partners"):
+        pictures("another_image", images)
+    assert torch.equal(pictures("another_image", images, images.flip(0)), images.flip(0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_named_substrate_has_pictures(name: str, images: torch.Tensor):
+    found = pictures(name, images, images.flip(0))
+    assert found.shape == images.shape
+    assert 0 <= found.min() <= found.max() <= 1
+
+
+def test_an_unknown_substrate_has_no_pictures(images: torch.Tensor):
+    with pytest.raises(StudyError, match="another_image, noisy_linear"):
+        pictures("noise", images)

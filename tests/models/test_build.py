@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from pipeline.errors import StudyError
-from pipeline.models.build import build_classifier
-from tests.models.tiny import MODELS, VIT, build, draw_images
+from pipeline.models.build import as_classifier, build_classifier
+from tests.models.tiny import MODELS, SIDE_PX, VIT, build, draw_images
+
+import timm  # isort: skip
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -82,3 +84,20 @@ def test_from_scratch_signals_keep_their_size_through_a_narrow_network():
         if isinstance(module, nn.Linear) and name != "head":
             assert module.weight.std().item() == pytest.approx(module.in_features**-0.5, rel=0.1), name
     assert classifier.backbone.head.weight.std() < 0.05
+
+
+def test_a_plain_timm_model_gets_the_normalisation_of_its_own_weights():
+    model = timm.create_model("vit_tiny_patch16_224.augreg_in21k_ft_in1k", img_size=SIDE_PX, num_classes=3).eval()
+    images = draw_images()
+    with torch.no_grad():
+        assert torch.equal(as_classifier(model)(images), model((images - 0.5) / 0.5))
+
+
+def test_a_classifier_stays_what_it_is():
+    classifier = build("vit")
+    assert as_classifier(classifier) is classifier
+
+
+def test_a_model_without_a_normalisation_is_refused():
+    with pytest.raises(StudyError, match=r"Linear has no pretrained_cfg"):
+        as_classifier(nn.Linear(3, 3))

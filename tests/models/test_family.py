@@ -41,13 +41,61 @@ def test_the_names_lead_to_the_modules(key):
 
 
 def test_the_grad_cam_layer_follows_from_the_pooling():
-    layers = {key: family_of(build(key).backbone).cam_layer for key in ("vit", "averaged_vit", "distilled", "swin")}
-    assert layers == {
-        "vit": "blocks.2.norm1",
-        "averaged_vit": "blocks.2",
-        "distilled": "blocks.2.norm1",
-        "swin": "norm",
-    }
+    layers = {key: family_of(build(key).backbone).cam_layer for key in FAMILIES}
+    averaged = {"averaged_vit": "blocks.2", "averaged_dinov3": "norm"}
+    swins = dict.fromkeys(("swin", "wide_swin", "wide_swin_v2"), "norm")
+    assert layers == dict.fromkeys(FAMILIES, "blocks.2.norm1") | averaged | swins
+
+
+@pytest.mark.parametrize("key", FAMILIES)
+def test_every_patch_has_a_gradient_at_the_grad_cam_layer(key):
+    classifier, seen = build(key), []
+    family = family_of(classifier.backbone)
+    layer = classifier.backbone.get_submodule(family.cam_layer)
+    handle = layer.register_forward_hook(lambda module, given, out: seen.append(out))
+    logit = classifier(draw_images(classifier))[:, 0].sum()
+    handle.remove()
+    gradient = family.to_cam_grid(torch.autograd.grad(logit, seen)[0])
+    assert (gradient.abs().amax(dim=-1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "layer", "grid"),
+    [
+        ("vit", "norm1", "blocks.2.norm1", (4, 4)),
+        ("vit", "block", "blocks.2", (4, 4)),
+        ("vit", "patch_embed", "patch_embed", (4, 4)),
+        ("wide_swin", "norm2", "layers.1.blocks.1.norm2", (8, 12)),
+        ("wide_swin", "layers.1.downsample", "layers.1.downsample", (8, 12)),
+        ("wide_swin", "layers.0.blocks.1", "layers.0.blocks.1", (16, 24)),
+        ("wide_swin", "patch_embed", "patch_embed", (16, 24)),
+        ("wide_swin_v2", "block", "layers.1.blocks.1", (8, 12)),
+    ],
+)
+def test_a_grad_cam_layer_can_be_named(key, asked, layer, grid):
+    family = family_of(build(key).backbone, asked)
+    assert (family.cam_layer, family.cam_grid) == (layer, grid)
+
+
+@pytest.mark.parametrize(("key", "layer"), [("vit", "blocks.3"), ("swin", "layers.1.blocks.1.attn.proj")])
+def test_a_layer_that_is_not_there_or_in_the_windows_order_is_refused(key, layer):
+    with pytest.raises(StudyError, match=f"explain.cam_layer: .* no layer {layer} with a vector for each patch"):
+        family_of(build(key).backbone, layer)
+
+
+@pytest.mark.parametrize("key", ["wide_swin", "wide_swin_v2"])
+@pytest.mark.parametrize("block", [0, 1])
+def test_a_token_reaches_the_tokens_of_its_window_only(key, block):
+    backbone = build(key).backbone
+    place = family_of(backbone).windows[block]
+    tokens = torch.rand(1, *place.grid, 12, requires_grad=True)
+    out = backbone.get_submodule(f"layers.0.blocks.{block}")(tokens)
+    reached = torch.autograd.grad(out[0, 9, 13, 0], tokens)[0][0].abs().sum(dim=-1) > 1e-12
+    (down, across), (height, width) = place.shift, place.size
+    rows, columns = reached.nonzero(as_tuple=True)
+    assert {(row.item() - down) // height for row in rows} == {(9 - down) // height}
+    assert {(column.item() - across) // width for column in columns} == {(13 - across) // width}
+    assert len(rows) == height * width
 
 
 def test_to_cam_grid_drops_the_prefix_and_keeps_reading_order():
@@ -79,11 +127,12 @@ def test_a_last_stage_of_one_window_is_not_shifted():
     ("arch", "options", "reason"),
     [
         ("resnet10t", {}, "ResNet"),
-        ("swinv2_tiny_window8_256", {"depths": (1, 1), "num_heads": (1, 1), "embed_dim": 8}, "SwinTransformerV2"),
-        ("eva02_tiny_patch14_224", {"depth": 1}, "Eva"),
+        ("beit_base_patch16_224", {"depth": 1}, "Beit"),
+        ("eva02_tiny_patch14_224", {"depth": 1, "use_post_norm": True}, "EvaBlockPostNorm"),
+        ("eva02_tiny_patch14_224", {"depth": 1, "global_pool": "map"}, "global_pool 'map'"),
         ("vit_tiny_patch16_224", {"depth": 1, "global_pool": "map"}, "global_pool 'map'"),
         ("vit_tiny_patch16_224", {"depth": 1, "attn_layer": "diff"}, "DiffAttention"),
-        ("vit_tiny_patch16_224", {"depth": 1, "dynamic_img_size": True}, "dynamic_img_size"),
+        ("vit_tiny_patch16_224", {"depth": 1, "img_size": 100}, "patches of 16x16 px do not fill images of 100x100"),
         (
             "swin_tiny_patch4_window7_224",
             {"depths": (1,), "num_heads": (1,), "global_pool": "max"},
@@ -97,5 +146,5 @@ def test_what_is_not_known_is_refused_by_name(arch, options, reason):
 
 
 def test_the_refusal_of_an_unknown_class_lists_the_known():
-    with pytest.raises(StudyError, match="SwinTransformer, VisionTransformer, VisionTransformerDistilled"):
+    with pytest.raises(StudyError, match="Eva, SwinTransformer, SwinTransformerV2, VisionTransformer"):
         family_of(torch.nn.Linear(1, 1))

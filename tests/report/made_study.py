@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline.data.prepared import COLUMNS
 from pipeline.files import sha256_of
 from pipeline.params import ReportParams
-from pipeline.records import Audit, Classification, Dropped, Explanation, Receipt, Summary
+from pipeline.records import Audit, Classification, Dropped, Explanation, Receipt, Summary, Trust
 from pipeline.report.page import write_report
 
 CLASSES = {"pbc": ("basophil", "eosinophil", "platelet"), "busi": ("normal", "benign", "malignant")}
@@ -154,8 +154,8 @@ def make_heatmaps(folder: Path, dataset: str, model: str, predictions: pd.DataFr
         dataset=dataset, model=model, checkpoint_sha256=(model * 64)[:64], data_sha256="d" * 64,
         attributions_sha256=sha256_of(folder / "attributions.npz"), methods=METHODS, baselines=BASELINES,
         grids=dict.fromkeys((*METHODS, *BASELINES), (GRID, GRID)), cam_layer="blocks.3.norm1",
-        rollout_mode="corrected", discard_ratio=0.9, images=len(predictions), misclassified=len(wrong), seed=0,
-        packages={"torch": "2.13.0", "numpy": "2.4.6"},
+        settings={"rollout_mode": "corrected", "discard_ratio": 0.9}, images=len(predictions),
+        misclassified=len(wrong), seed=0, packages={"torch": "2.13.0", "numpy": "2.4.6"},
     ).write(folder)  # fmt: skip
 
 
@@ -193,9 +193,15 @@ def make_scores(
         dataset=dataset, model=model, checkpoint_sha256=(model * 64)[:64], data_sha256="d" * 64,
         attributions_sha256=attributions, steps=STEPS, tie_rule="reading order", precision="fp32",
         insertion_substrate="blur", deletion_substrate="zero", images=len(predictions), misclassified=int(wrong.sum()),
-        probability_full=0.9, probability_substrate={"blur": 0.4, "zero": 0.3},
+        localised=0, pointing_tolerance_px=0, probability_full=0.9, probability_substrate={"blur": 0.4, "zero": 0.3},
         metrics={method: made_metrics(scores, method, dataset == "busi") for method in (*METHODS, *BASELINES)},
         metrics_misclassified={f"{name}/{rule}": {"insertion_auc": 0.5} for name in METHODS for rule in RULES},
+    ).write(folder)  # fmt: skip
+    Trust(
+        dataset=dataset, model=model, checkpoint_sha256=(model * 64)[:64], attributions_sha256=attributions, images=8,
+        chance={method: {"border_mass": 0.75} for method in METHODS},
+        metrics={method: {"gini": 0.4, "border_mass": 0.6, "class_similarity": 0.1} for method in METHODS},
+        undefined={method: {"class_similarity": 1} for method in METHODS}, seed=0,
     ).write(folder)  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
 from pipeline.params import ReportParams
-from pipeline.records import Explanation, Summary
+from pipeline.records import Explanation, Summary, Trust
 from pipeline.report.cells import load_cell, title_of, twin_of
 from pipeline.report.page import mark_best, write_report
 from tests.report.made_study import Study
@@ -171,6 +171,7 @@ def replace_hash(data: Path, heatmap_dir: Path) -> None:
     Explanation.read(heatmap_dir).model_copy(update=new).write(heatmap_dir)
     scores = data / "scores" / heatmap_dir.parent.name / heatmap_dir.name
     Summary.read(scores).model_copy(update=new | {"metrics_misclassified": {}}).write(scores)
+    Trust.read(scores).model_copy(update={"attributions_sha256": new["attributions_sha256"]}).write(scores)
 
 
 def test_the_best_is_sought_among_methods_only() -> None:

@@ -1,0 +1,35 @@
+"""Pre-training of one model on the images of `pretraining.sources`: weights, receipt and card in data/pretrained."""
+
+from flows.layout import CORPUS, pretrained_weights, resume_dir
+from flows.publish import context
+from flows.runner import Step, main, progress_of, show_table, stage
+from pipeline.params import load_params
+from pipeline.pretraining.pretrain import pretrain_model
+from pipeline.pretraining.sources import prepare_sources
+from pipeline.publishing import publish_pretraining
+
+prepare_step = Step(prepare_sources)
+pretrain_step = Step(pretrain_model)
+publish_step = Step(publish_pretraining, retries=2)
+
+
+@stage("pretrain {model}")
+def pretrain(model: str) -> None:
+    """Pre-train one model, measure what its features tell, and record both in MLflow."""
+    params = load_params()
+    prepared = prepare_step(params, CORPUS, progress=progress_of("prepare the images"))
+    receipt = pretrain_step(
+        model,
+        params,
+        prepared,
+        pretrained_weights(model),
+        resume_dir("pretrain", model),
+        progress=progress_of(f"pretrain {model}"),
+    )
+    publish_step(pretrained_weights(model), context())
+    show_table(f"history-{model}", list(receipt.history), "Epochs")
+    show_table(f"probes-{model}", [{"set": name, **found} for name, found in receipt.probes.items()], "Probes")
+
+
+if __name__ == "__main__":
+    main(pretrain)
