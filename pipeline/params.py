@@ -3,6 +3,7 @@
 Only flows load the file; a function gets its own section or plain values.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,7 +34,10 @@ MethodName = Literal[
     "integrated_gradients",
     "rise",
 ]
-SubstrateName = Literal["zero", "mean", "blur", "blur_20", "blur_40"]
+SubstrateName = Literal["zero", "mean", "blur", "blur_20", "blur_40", "another_image", "noisy_linear"]
+
+
+KIND = re.compile(r"int|constrained-int|literal\[.*\]")  # how pydantic calls a member of a union
 
 
 class Section(BaseModel):
@@ -204,15 +208,41 @@ class ExplainParams(MethodParams):
     batch_size: Count
 
 
-class ScoreParams(Section):
-    steps: Annotated[int, Field(ge=2)]
+class ProtocolParams(Section):
+    """How insertion and deletion curves are drawn."""
+
+    steps: Annotated[int, Field(ge=2)] | Literal["adaptive"]
     insertion_substrate: SubstrateName
     deletion_substrate: SubstrateName
-    batch_size: Count
-    precision: Literal["fp32", "bf16"]
+    unit_px: Count
+    order: Literal["most_relevant_first", "least_relevant_first"]
+    calibrated: bool
+
+
+class ScoreParams(ProtocolParams):
+    variants: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], dict[str, Any]]
+    batch_size: Count | Literal["auto"]
+    precision: Literal["auto", "fp32", "bf16"]
     pointing_tolerance_px: Annotated[int, Field(ge=0)]
     trust_images: Count
     bootstrap_resamples: Annotated[int, Field(ge=100)]
+
+    @property
+    def protocol(self) -> ProtocolParams:
+        return ProtocolParams(**self.model_dump(include=set(ProtocolParams.model_fields)))
+
+    def variant(self, name: str) -> ProtocolParams:
+        """The protocol with what the variant of that name changes."""
+        return ProtocolParams.model_validate(self.protocol.model_dump() | self.variants[name])
+
+    @model_validator(mode="after")
+    def _variants_are_protocols(self) -> "ScoreParams":
+        for name in self.variants:
+            try:
+                self.variant(name)
+            except ValidationError as error:
+                raise ValueError(f"variants.{name}.{faults_of(error)}") from None
+        return self
 
 
 class ReportParams(Section):
@@ -277,7 +307,8 @@ def _refuse_unknown(key: str, names: tuple[str, ...], known: dict[str, object] |
 
 
 def _describe(fault: Mapping[str, Any]) -> str:
-    key = ".".join(str(part) for part in fault["loc"])
+    # Where a value may be a number or a word, pydantic ends the place with the kind it tried.
+    key = ".".join(str(part) for part in fault["loc"] if not KIND.fullmatch(str(part)))
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown key"

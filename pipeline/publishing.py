@@ -316,7 +316,12 @@ def registered_model(name: str, cell: Cell) -> registry.RegisteredModel:
 def cell_metrics(cell: Cell) -> dict[str, float]:
     """`test/accuracy`, `gradcam/insertion_auc`, ..."""
     checks = {f"{method}/trust": found for method, found in cell.trust.metrics.items()}
-    return dict(_flat({"test": cell.classification.test, **cell.summary.metrics, **checks}, "/"))
+    variants = {
+        f"{method}/{name}": found
+        for name, each in cell.summary.variants.items()
+        for method, found in each.metrics.items()
+    }
+    return dict(_flat({"test": cell.classification.test, **cell.summary.metrics, **variants, **checks}, "/"))
 
 
 def description(cell: Cell, run_link: tuple[str, str] | None) -> str:
@@ -330,8 +335,9 @@ def description(cell: Cell, run_link: tuple[str, str] | None) -> str:
         "",
         *_table(summary.metrics),
         "",
-        f"{summary.images} images, {summary.steps} steps; insertion from {summary.insertion_substrate}, "
-        f"deletion to {summary.deletion_substrate}; gains are over a random map of the same grid; 95 % intervals.",
+        f"{summary.images} images, {summary.steps} steps{' (adaptive)' if summary.adaptive else ''}; "
+        f"insertion from {summary.insertion_substrate}, deletion to {summary.deletion_substrate}; "
+        "gains are over a random map of the same grid; 95 % intervals.",
     ]
     if run_link:
         experiment, run_id = run_link
@@ -372,7 +378,15 @@ def _artifacts(files: CellFiles) -> Iterator[tuple[Path, str]]:
     yield files.prepared / Audit.file_name, ""
     for name in ("receipt.json", "classification.json", "predictions.csv", "history.csv"):
         yield files.trained / name, ""
-    for name in ("summary.json", "scores.csv", "localisation.csv", "curves_mean.csv"):
+    for name in (
+        "summary.json",
+        "scores.csv",
+        "variants.csv",
+        "localisation.csv",
+        "curves_mean.csv",
+        "trust.json",
+        "trust.csv",
+    ):
         yield files.scored / name, ""
     yield files.explained / "explanation.json", ""
     for path in sorted((files.explained / "overlays").glob("*")):

@@ -174,8 +174,31 @@ def random_twin(grid: str, random_grid: str) -> str:
     return "random" if grid == random_grid else f"random_{grid}"
 
 
-class Summary(Record):
-    """summary.json of a cell's scores: settings, then metrics as `<method>: {<metric>: value}`."""
+Metrics = dict[str, dict[str, float]]  # method -> metric -> value
+
+
+class ProtocolScores(BaseModel):
+    """Mean scores by one protocol of insertion and deletion, with all that they depend on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    steps: int
+    adaptive: bool  # only some of the steps were taken, `passes` says how many
+    insertion_substrate: str
+    deletion_substrate: str
+    unit_px: int
+    order: str
+    temperature: float
+    precision: str
+    disagreement: float  # of probabilities with those in fp32: the largest on a few images
+    passes: int  # forward images in all
+    probability_full: float  # mean probability of the predicted class on the untouched images
+    probability_substrate: dict[str, float]  # the same on each substrate
+    normalised_images: dict[str, int]  # by curve: images whose substrate says enough less for a normalised AUC
+    metrics: Metrics  # predicted-class maps of all images
+
+
+class Summary(Record, ProtocolScores):
+    """summary.json of a cell's scores."""
 
     file_name: ClassVar[str] = "summary.json"
     dataset: str
@@ -183,19 +206,14 @@ class Summary(Record):
     checkpoint_sha256: str
     data_sha256: str
     attributions_sha256: str
-    steps: int
     tie_rule: str
-    precision: str
-    insertion_substrate: str
-    deletion_substrate: str
     images: int
     misclassified: int
     localised: int  # images with a mask; the others have no finding to localise
     pointing_tolerance_px: int
-    probability_full: float  # mean probability of the predicted class on the untouched images
-    probability_substrate: dict[str, float]  # the same on each substrate
-    metrics: dict[str, dict[str, float]]  # predicted-class maps of all images
-    metrics_misclassified: dict[str, dict[str, float]]  # `<method>/<target rule>` on the misclassified images
+    calibration: dict[str, float]  # temperature of the validation images; test calibration error without and with it
+    metrics_misclassified: Metrics  # `<method>/<target rule>` on the misclassified images
+    variants: dict[str, ProtocolScores]
 
 
 class Trust(Record):

@@ -54,7 +54,7 @@ def test_both_studies_have_the_same_keys():
         ("study.datasets", ["pbc", "pbc"], "study.datasets: a name stands twice"),
         ("study.device", "gpu", "study.device"),
         ("explain.methods", ["gradcam", "lime"], "explain.methods.1: Input should be 'gradcam', "),
-        ("score.insertion_substrate", "fog", "'zero', 'mean' or 'blur'"),
+        ("score.insertion_substrate", "fog", "score.insertion_substrate: Input should be 'zero', 'mean', 'blur', "),
         ("finetune.warmup_epochs", 99, "warmup_epochs (99) must be less than epochs"),
         ("pretraining.strategies.vit", "magic", "'supervised', 'distilled' or 'dino'"),
         ("pretraining.strategies", {"resnet": "dino"}, "pretraining.strategies: unknown resnet; choose from vit"),
@@ -62,6 +62,8 @@ def test_both_studies_have_the_same_keys():
         ("pretraining.seed", 0, "pretraining.seed: must differ from phantom.seed"),
         ("pretraining.dino.views.global_scale", [0.4, 2.0], "pretraining.dino.views.global_scale.1: Input should be"),
         ("score.steps", 1, "score.steps: Input should be greater than or equal to 2"),
+        ("score.variants", {"wide": {"unit": 8}}, "score: variants.wide.unit: unknown key"),
+        ("score.variants", {"Wide": {}}, "score.variants.Wide"),
     ],
 )
 def test_a_fault_is_refused_by_its_full_key(edited, key, value, words):
@@ -72,10 +74,10 @@ def test_a_fault_is_refused_by_its_full_key(edited, key, value, words):
 
 def test_the_names_that_params_allow_are_those_of_the_registries():
     from pipeline.explain import METHODS
-    from pipeline.metrics.substrates import SUBSTRATES
+    from pipeline.metrics.substrates import NAMES
 
     assert set(get_args(MethodName)) == set(METHODS)
-    assert set(get_args(SubstrateName)) == set(SUBSTRATES)
+    assert set(get_args(SubstrateName)) == set(NAMES)
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):
@@ -97,10 +99,10 @@ def test_a_loaded_section_cannot_be_changed():
 
 
 def _keys(tree: dict) -> set[str]:
-    free_form = "arch_options"
+    free_form = ("arch_options", "variants")
     keys = set()
     for name, value in tree.items():
         keys.add(name)
-        if isinstance(value, dict) and name != free_form:
+        if isinstance(value, dict) and name not in free_form:
             keys |= {f"{name}.{key}" for key in _keys(value)}
     return keys

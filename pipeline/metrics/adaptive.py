@@ -38,6 +38,7 @@ class Curves:
     An image that needed fewer points than others repeats its last one; that changes neither a plot nor an area.
     """
 
+    steps: int  # equal ones, on whose grid all points lie
     fractions: Float[Tensor, "n points"]
     probabilities: Float[Tensor, "n points"]
     areas: Float[Tensor, " n"]
@@ -49,6 +50,7 @@ def joined(parts: Sequence[Curves]) -> Curves:
     """Curves of all parts, one after the other, padded to the longest as said above."""
     length = max(part.fractions.shape[1] for part in parts)
     return Curves(
+        steps=parts[0].steps,
         fractions=torch.cat([_padded(part.fractions, length) for part in parts]),
         probabilities=torch.cat([_padded(part.probabilities, length) for part in parts]),
         areas=torch.cat([part.areas for part in parts]),
@@ -57,11 +59,22 @@ def joined(parts: Sequence[Curves]) -> Curves:
     )
 
 
+def on_even_grid(curves: Curves) -> Float[Tensor, "n points"]:
+    """Probabilities after each of the equal steps.
+
+    Those that were not asked for lie on the line between their neighbours, so areas stay what they are.
+    """
+    grid = np.linspace(0, 1, curves.steps + 1)
+    rows = zip(curves.fractions.numpy(), curves.probabilities.numpy(), strict=True)
+    return torch.from_numpy(np.stack([np.interp(grid, fractions, points) for fractions, points in rows]))
+
+
 def fixed_curves(predict: Predict, course: Course, steps: int, batch_size: int) -> Curves:
     """`even_curves` with its areas, which are exact by definition."""
     points = even_curves(predict, course, steps, batch_size).cpu()
     count, length = points.shape
     return Curves(
+        steps=length - 1,
         fractions=torch.linspace(0, 1, length, dtype=torch.float64).expand(count, -1),
         probabilities=points,
         areas=auc(points),
@@ -140,6 +153,7 @@ def _collected(scores: Float64[np.ndarray, "n grid"]) -> Curves:
     positions = np.stack([np.pad(known, (0, max(passes) - len(known)), mode="edge") for known, _ in rows])
     fractions, points = positions / (scores.shape[1] - 1), np.take_along_axis(scores, positions, axis=1)
     return Curves(
+        steps=scores.shape[1] - 1,
         fractions=torch.from_numpy(fractions),
         probabilities=torch.from_numpy(points),
         areas=torch.from_numpy(np.trapezoid(points, fractions, axis=1)),

@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.metrics import localisation
 from pipeline.metrics.explained import Explained
 from pipeline.metrics.faithfulness import upsampled
+from pipeline.metrics.maps import blocks
 
 SCORES: dict[str, Callable[[Float[Tensor, "n h w"], Bool[Tensor, "n h w"]], Float[Tensor, " n"]]] = {
     "mass_ratio": localisation.mass_ratio,
@@ -21,8 +22,6 @@ SCORES: dict[str, Callable[[Float[Tensor, "n h w"], Bool[Tensor, "n h w"]], Floa
 }
 LOCALISATION_COLUMNS = ["row", "target_rule", "method", "size", "mask_fraction", "pointing_hit", *SCORES]
 MEANS = {"pointing_game": "pointing_hit", "pointing_chance": "mask_fraction", **{name: name for name in SCORES}}
-
-IMAGES_AT_A_TIME = 32
 
 
 def localisation_table(
@@ -48,8 +47,8 @@ def _lines(part: Explained, masks: UInt8[np.ndarray, "rows s s"], tolerance_px: 
     """Some images of one method at a time, so that memory does not grow with the test set."""
     held = np.flatnonzero([masks[row].any() for row in part.rows])
     for method, maps in part.maps.items():
-        for first in range(0, len(held), IMAGES_AT_A_TIME):
-            chosen = held[first : first + IMAGES_AT_A_TIME]
+        for block in blocks(len(held)):
+            chosen = held[block]
             rows = part.rows[chosen]
             found = _scores(torch.from_numpy(maps[chosen]), torch.from_numpy(masks[rows] > 0), tolerance_px)
             columns = {"row": rows, "target_rule": part.rule, "method": method, **found}

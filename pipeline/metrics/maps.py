@@ -1,8 +1,17 @@
-"""What all scores of maps share: numbers that are refused, and the positive part as mass."""
+"""What all scores of maps share: images taken some at a time, numbers that are refused, the positive part as mass."""
+
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+IMAGES_AT_A_TIME = 32  # bounds the memory of a long test set, and is how often progress is told
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Images 0 to `count`, some at a time."""
+    return (slice(first, min(first + IMAGES_AT_A_TIME, count)) for first in range(0, count, IMAGES_AT_A_TIME))
 
 
 def require_finite(values: Tensor, name: str) -> None:

@@ -8,25 +8,29 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.device import autocast
+from pipeline.metrics.calibration import calibrated
 from pipeline.metrics.faithfulness import Predict
 from pipeline.models.build import Classifier
 
 
 @contextmanager
-def scoring(classifier: Classifier, precision: str) -> Iterator[Predict]:
+def scoring(classifier: Classifier, precision: str, temperature: float = 1.0) -> Iterator[Predict]:
     """Softmax probabilities in fp32; afterwards, and after an exception, the model is as it was.
+
+    Args:
+        temperature: divides the logits, see `pipeline.metrics.calibration`.
 
     bf16 keeps weights and sums of residuals in fp32 (autocast): on a CPU that was faster than weights in bf16, and it
     is closer to fp32.
     """
     device = classifier.mean.device
 
-    def predict(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
+    def logits(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
         with torch.inference_mode(), autocast(device, precision):
-            return classifier(images).float().softmax(dim=1)
+            return classifier(images)
 
     with _set_up(classifier):
-        yield predict
+        yield calibrated(logits, temperature)
 
 
 @contextmanager

@@ -1,64 +1,34 @@
-"""One cell's heatmaps, scored: insertion and deletion curves, localisation, and their means with intervals.
-
-Every map in attributions.npz is scored, the baselines' too, for both target rules. A gain compares a method with the
-random map of the same grid on the same image, so that neither the model's confidence nor the grid's fineness counts.
-"""
+"""One cell's heatmaps, scored: insertion and deletion by one or several protocols, localisation, and their means."""
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float32
 from tqdm import tqdm
 
-from pipeline.data.prepared import Prepared, load_prepared, to_tensor
+from pipeline.data.prepared import Prepared, load_prepared
 from pipeline.device import resolve_device, set_threads
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of, whole_folder
-from pipeline.metrics import substrates
-from pipeline.metrics.explained import Explained, grid_text, load_explained
-from pipeline.metrics.faithfulness import (
-    TIE_RULE,
-    Predict,
-    auc,
-    perturbation_curves,
-    pixel_counts,
-    saliency_ranks,
-    see,
-    upsampled,
-)
-from pipeline.metrics.localised import localisation_means, localisation_table
-from pipeline.metrics.prediction import scoring
+from pipeline.metrics.drawing import Drawn, Subject, calibrate, draw
+from pipeline.metrics.engine import ADAPTIVE, Protocol, check_protocol, steps_taken
+from pipeline.metrics.explained import load_explained
+from pipeline.metrics.faithfulness import TIE_RULE
+from pipeline.metrics.localised import localisation_table
+from pipeline.metrics.score_tables import even_points, mean_curves, method_metrics, score_table
+from pipeline.metrics.substrates import ANOTHER_IMAGE
 from pipeline.models.checkpoint import load_checkpoint
-from pipeline.params import ScoreParams, StudyParams
-from pipeline.records import ATTRIBUTIONS, CHECKPOINT, ORACLE, Explanation, Receipt, Summary, random_twin
+from pipeline.params import ProtocolParams, ScoreParams, StudyParams
+from pipeline.records import ATTRIBUTIONS, CHECKPOINT, Explanation, Metrics, ProtocolScores, Receipt, Summary
 from pipeline.seeds import cell_seed
-from pipeline.statistics import mean_interval
 
 logger = logging.getLogger(__name__)
 
-IMAGES_AT_A_TIME = 32  # bounds the memory of a long test set, and is how often progress is told
-
-CurveName = Literal["insertion", "deletion"]
-Curves = dict[str, Float32[np.ndarray, "n points"]]  # by `<method>/<rule>/<curve>`
-Metrics = dict[str, dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """All that decides the curves of a map."""
-
-    predict: Predict
-    prepared: Prepared
-    substrates: dict[CurveName, str]
-    steps: int
-    batch_size: int
-    device: torch.device
+MAIN = ""  # the protocol that is no variant
 
 
 def score_cell(
@@ -72,10 +42,13 @@ def score_cell(
     study: StudyParams,
     progress: Callable[[int, int], None],
 ) -> Summary:
-    """Write scores.csv, localisation.csv, curves.npz, curves_mean.csv and summary.json; the latter is returned.
+    """Write scores.csv, variants.csv, localisation.csv, curves.npz, curves_mean.csv and summary.json.
 
     Args:
-        progress: told how many images are done, and of how many; a misclassified image counts once for each rule.
+        progress: told how many images are done, and of how many; an image counts once for each rule and protocol.
+
+    Returns:
+        What summary.json holds.
 
     Raises:
         StudyError: checkpoint, heatmaps and prepared set do not belong together, or a parameter does not fit them.
@@ -85,83 +58,34 @@ def score_cell(
     explanation = _checked_explanation(prepared_dir, prepared, model_dir, heatmap_dir)
     device = resolve_device(study.device)
     classifier, _ = load_checkpoint(model_dir / CHECKPOINT, str(device))
-    explained, steps = load_explained(heatmap_dir / ATTRIBUTIONS), _checked_steps(params.steps, prepared)
-    substrate_names: dict[CurveName, str] = {
-        "insertion": params.insertion_substrate,
-        "deletion": params.deletion_substrate,
+    subject = Subject(classifier, prepared, load_explained(heatmap_dir / ATTRIBUTIONS), device)
+    asked = {MAIN: params.protocol} | {name: params.variant(name) for name in params.variants}
+    protocols = {name: _protocol(each, name, subject) for name, each in asked.items()}
+    calibration = calibrate(subject)
+
+    logger.info("%s-%s: scoring %d images in %s steps", dataset, model, explanation.images, params.steps)
+    done = _adder(progress, subject.rows * len(asked))
+    drawn = {}
+    for name, protocol in protocols.items():
+        temperature = calibration["temperature"] if asked[name].calibrated else 1.0
+        drawn[name] = draw(subject, protocol, temperature, params.precision, params.batch_size, done)
+    scores = {
+        name: score_table(subject.explained, each.curves, prepared.index, each.protocol) for name, each in drawn.items()
     }
-    logger.info("%s-%s: scoring %d images in %d steps", dataset, model, explanation.images, steps)
-    with scoring(classifier, params.precision) as predict:
-        scorer = Scorer(predict, prepared, substrate_names, steps, params.batch_size, device)
-        curves = _curves(scorer, explained, progress)
-    scores = score_table(explained, curves, prepared.index, substrate_names)
-    localisation = localisation_table(explained, prepared.masks, params.pointing_tolerance_px)
-    summary = _summary(explanation, params, scores, localisation, cell_seed(study.seed, dataset, model))
-    _write(score_dir, summary, scores, localisation, curves)
+    localisation = localisation_table(subject.explained, prepared.masks, params.pointing_tolerance_px)
+
+    seed = cell_seed(study.seed, dataset, model)
+    means = {name: _protocol_scores(drawn[name], scores[name], localisation, seed, params) for name in drawn}
+    wrong = _misclassified_metrics(scores[MAIN], localisation, seed, params)
+    summary = _summary(explanation, params, calibration, means, wrong, localisation)
+    tables = {
+        "scores": scores[MAIN],
+        "variants": _variant_table(scores),
+        "localisation": localisation,
+        "curves_mean": mean_curves(subject.explained, drawn[MAIN].curves),
+    }
+    _write(score_dir, summary, tables, _arrays(drawn))
     return summary
-
-
-def score_table(
-    explained: list[Explained], curves: Curves, index: pd.DataFrame, substrate_names: dict[CurveName, str]
-) -> pd.DataFrame:
-    """scores.csv: one line for each image, target rule, method and curve."""
-    about = index.set_index("row")[["file", "label"]]
-    predicted = pd.Series(explained[0].targets, index=explained[0].rows)
-    parts = []
-    for part in explained:
-        for method, maps in part.maps.items():
-            for curve, substrate in substrate_names.items():
-                points = curves[f"{method}/{part.rule}/{curve}"]
-                first, last = points[:, 0], points[:, -1]
-                columns = {
-                    "row": part.rows,
-                    "file": about.loc[part.rows, "file"].to_numpy(),
-                    "label": about.loc[part.rows, "label"].to_numpy(),
-                    "predicted": predicted.loc[part.rows].to_numpy(),
-                    "correct": (predicted.loc[part.rows] == about.loc[part.rows, "label"]).to_numpy(),
-                    "target_rule": part.rule,
-                    "target": part.targets,
-                    "method": method,
-                    "grid": grid_text(maps),
-                    "curve": curve,
-                    "substrate": substrate,
-                    "steps": points.shape[1] - 1,
-                    "auc": auc(torch.from_numpy(points)).numpy(),
-                    "probability_full": last if curve == "insertion" else first,
-                    "probability_substrate": first if curve == "insertion" else last,
-                }
-                parts.append(pd.DataFrame(columns).dropna(subset="auc"))
-    return pd.concat(parts, ignore_index=True)
-
-
-def method_metrics(scores: pd.DataFrame, localisation: pd.DataFrame, seed: int, resamples: int) -> Metrics:
-    """Means over the images of one target rule by method, with 95 % intervals where there are two images or more.
-
-    A gain is positive where the method does better than the random map of its grid.
-    """
-    areas = scores.pivot(index="row", columns=["curve", "method"], values="auc")
-    metrics: Metrics = {}
-    for method, grid in scores.groupby("method", sort=False)["grid"].first().items():
-        insertion, deletion = areas["insertion", method].dropna(), areas["deletion", method].dropna()
-        values = {"insertion_auc": insertion, "deletion_auc": deletion}
-        twin = random_twin(grid, scores.loc[scores["method"] == "random", "grid"].iloc[0])
-        if method != twin:
-            values["insertion_gain"] = insertion - areas["insertion", twin].loc[insertion.index]
-            values["deletion_gain"] = areas["deletion", twin].loc[deletion.index] - deletion
-        metrics[str(method)] = _with_intervals(values, seed, resamples) | localisation_means(
-            localisation[localisation["method"] == method]
-        )
-    return metrics
-
-
-def mean_curves(scores: pd.DataFrame, curves: Curves) -> pd.DataFrame:
-    """curves_mean.csv: the mean curve of each method over all images, for the class predicted."""
-    parts = []
-    for curve, method in scores[["curve", "method"]].drop_duplicates().itertuples(index=False):
-        mean = np.asarray(np.nanmean(curves[f"{method}/predicted/{curve}"], axis=0, dtype=np.float64))
-        fraction = np.linspace(0, 1, len(mean))
-        parts.append(pd.DataFrame({"curve": curve, "method": method, "fraction": fraction, "probability": mean}))
-    return pd.concat(parts, ignore_index=True)
 
 
 def _checked_explanation(prepared_dir: Path, prepared: Prepared, model_dir: Path, heatmap_dir: Path) -> Explanation:
@@ -180,116 +104,118 @@ def _checked_explanation(prepared_dir: Path, prepared: Prepared, model_dir: Path
     return explanation
 
 
-def _checked_steps(steps: int, prepared: Prepared) -> int:
-    """The steps a curve will have, see `pixel_counts`."""
+def _protocol(asked: ProtocolParams, name: str, subject: Subject) -> Protocol:
+    """Refuse what does not fit the images, and say where steps come out fewer than asked."""
+    key, side = f"score.variants.{name}." if name else "score.", subject.prepared.audit.image_size_px
+    protocol = Protocol(**asked.model_dump(exclude={"calibrated"}))
     try:
-        taken = len(pixel_counts(prepared.audit.image_size_px**2, steps)) - 1
-    except ValueError as error:
-        raise StudyError(f"score.{error}; lower score.steps") from None
-    if taken != steps:
-        logger.warning("score.steps: %d equal steps already reach the end in %d; curves have %d", steps, taken, taken)
-    return taken
+        check_protocol(protocol, (side, side))
+    except StudyError as error:
+        raise StudyError(f"{key}{error}") from None
+    if ANOTHER_IMAGE in protocol.substrates.values() and len(subject.explained[0].rows) < 2:
+        raise StudyError(f"{key}substrates: another_image needs two explained images; raise explain.max_images")
+    taken = steps_taken(protocol, (side, side))
+    if protocol.steps not in (ADAPTIVE, taken):
+        logger.warning("%ssteps: %s equal steps reach the end in %d; curves have %d", key, protocol.steps, taken, taken)
+    return protocol
 
 
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(first, min(first + IMAGES_AT_A_TIME, count)) for first in range(0, count, IMAGES_AT_A_TIME))
+def _adder(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    """Adds up what is done, for a bar and for whoever asked."""
+    bar, so_far = tqdm(total=total, unit="image", disable=None), 0
+
+    def done(more: int) -> None:
+        nonlocal so_far
+        so_far += more
+        bar.update(more)  # a bar that is not shown does not count
+        progress(so_far, total)
+
+    return done
 
 
-def _curves(scorer: Scorer, explained: list[Explained], progress: Callable[[int, int], None]) -> Curves:
-    blocks: dict[str, list[Float32[np.ndarray, "n points"]]] = {}
-    done, total = 0, sum(len(part.rows) for part in explained)
-    with tqdm(total=total, unit="image", disable=None) as bar:
-        for part in explained:
-            for block in _blocks(len(part.rows)):
-                for name, points in _block_curves(scorer, part, block).items():
-                    blocks.setdefault(name, []).append(points)
-                bar.update(block.stop - block.start)
-                done += block.stop - block.start
-                progress(done, total)
-    return {name: np.concatenate(found) for name, found in blocks.items()}
+def _protocol_scores(
+    drawn: Drawn, scores: pd.DataFrame, localisation: pd.DataFrame, seed: int, params: ScoreParams
+) -> ProtocolScores:
+    predicted, found = (table[table["target_rule"] == "predicted"] for table in (scores, localisation))
+    once = predicted.drop_duplicates(["row", "curve"])
+    substrates = once.groupby("substrate")["probability_substrate"].mean()
+    normalised = once.groupby("curve")["normalised_auc"].count()
+    order, resamples = drawn.protocol.order, params.bootstrap_resamples
+    return ProtocolScores(
+        **asdict(drawn.protocol) | {"steps": int(scores["steps"].iloc[0])},
+        adaptive=drawn.protocol.steps == ADAPTIVE,
+        temperature=drawn.temperature,
+        precision=drawn.precision,
+        disagreement=drawn.disagreement,
+        passes=drawn.passes,
+        probability_full=float(once["probability_full"].mean()),
+        probability_substrate={str(name): float(value) for name, value in substrates.items()},
+        normalised_images={str(curve): int(count) for curve, count in normalised.items()},
+        metrics=method_metrics(predicted, found, seed, resamples, order),
+    )
 
 
-def _block_curves(scorer: Scorer, part: Explained, block: slice) -> Curves:
-    """Curves of all maps of some images; what the model says of images and substrates is asked once for all."""
-    images = to_tensor(scorer.prepared.images[part.rows[block]])
-    full = see(scorer.predict, images.to(scorer.device), scorer.batch_size)
-    # Made on the CPU: a GPU may convolve in TF32, and the substrate is to be the same picture everywhere.
-    pictures = {name: substrates.get(name)(images).to(scorer.device) for name in scorer.substrates.values()}
-    seen = {name: see(scorer.predict, picture, scorer.batch_size) for name, picture in pictures.items()}
-    targets = torch.from_numpy(part.targets[block]).to(scorer.device)
-    curves: Curves = {}
-    for method, maps in part.maps.items():
-        attributions = torch.from_numpy(maps[block]).to(scorer.device)
-        ranks = saliency_ranks(upsampled(attributions, (images.shape[2], images.shape[3])))
-        for curve, name in scorer.substrates.items():
-            start, finish = (seen[name], full) if curve == "insertion" else (full, seen[name])
-            points = perturbation_curves(scorer.predict, start, finish, ranks, targets, scorer.steps, scorer.batch_size)
-            curves[f"{method}/{part.rule}/{curve}"] = _without_blank_oracles(method, maps[block], points.cpu().numpy())
-    return curves
-
-
-def _without_blank_oracles(
-    method: str, maps: Float32[np.ndarray, "n h w"], points: Float32[np.ndarray, "n points"]
-) -> Float32[np.ndarray, "n points"]:
-    """A mask that an image does not have orders no pixels, so its curve is NaN."""
-    if method == ORACLE:
-        points[~maps.any(axis=(1, 2))] = np.nan
-    return points
-
-
-def _with_intervals(values: dict[str, pd.Series], seed: int, resamples: int) -> dict[str, float]:
-    """Means, with `_low` and `_high` beside them unless there is only one image, which has no interval."""
-    metrics: dict[str, float] = {}
-    for name, series in values.items():
-        mean, low, high = mean_interval(series.to_numpy(dtype=np.float64), seed, resamples)
-        metrics |= {name: mean, f"{name}_low": low, f"{name}_high": high}
-    return {name: value for name, value in metrics.items() if np.isfinite(value)}
+def _misclassified_metrics(scores: pd.DataFrame, localisation: pd.DataFrame, seed: int, params: ScoreParams) -> Metrics:
+    wrong = scores[~scores["correct"]]
+    metrics: Metrics = {}
+    for rule, part in wrong.groupby("target_rule"):
+        of_rule = localisation[(localisation["target_rule"] == rule) & localisation["row"].isin(part["row"])]
+        by_method = method_metrics(part, of_rule, seed, params.bootstrap_resamples, params.order)
+        metrics |= {f"{method}/{rule}": values for method, values in by_method.items()}
+    return metrics
 
 
 def _summary(
-    explanation: Explanation, params: ScoreParams, scores: pd.DataFrame, localisation: pd.DataFrame, seed: int
+    explanation: Explanation,
+    params: ScoreParams,
+    calibration: dict[str, float],
+    means: dict[str, ProtocolScores],
+    wrong: Metrics,
+    localisation: pd.DataFrame,
 ) -> Summary:
-    predicted = scores[scores["target_rule"] == "predicted"]
-    found = localisation[localisation["target_rule"] == "predicted"]
-    once = predicted.drop_duplicates(["row", "substrate"])
     return Summary(
+        **means[MAIN].model_dump(),
         dataset=explanation.dataset,
         model=explanation.model,
         checkpoint_sha256=explanation.checkpoint_sha256,
         data_sha256=explanation.data_sha256,
         attributions_sha256=explanation.attributions_sha256,
-        steps=int(scores["steps"].iloc[0]),
         tie_rule=TIE_RULE,
-        precision=params.precision,
-        insertion_substrate=params.insertion_substrate,
-        deletion_substrate=params.deletion_substrate,
         images=explanation.images,
         misclassified=explanation.misclassified,
-        localised=found["row"].nunique(),
+        localised=localisation.loc[localisation["target_rule"] == "predicted", "row"].nunique(),
         pointing_tolerance_px=params.pointing_tolerance_px,
-        probability_full=float(predicted.drop_duplicates("row")["probability_full"].mean()),
-        probability_substrate={
-            str(name): float(value) for name, value in once.groupby("substrate")["probability_substrate"].mean().items()
-        },
-        metrics=method_metrics(predicted, found, seed, params.bootstrap_resamples),
-        metrics_misclassified=_misclassified_metrics(scores, localisation, seed, params.bootstrap_resamples),
+        calibration=calibration,
+        metrics_misclassified=wrong,
+        variants={name: scores for name, scores in means.items() if name != MAIN},
     )
 
 
-def _misclassified_metrics(scores: pd.DataFrame, localisation: pd.DataFrame, seed: int, resamples: int) -> Metrics:
-    wrong = scores[~scores["correct"]]
-    metrics: Metrics = {}
-    for rule, part in wrong.groupby("target_rule"):
-        of_rule = localisation[(localisation["target_rule"] == rule) & localisation["row"].isin(part["row"])]
-        by_method = method_metrics(part, of_rule, seed, resamples)
-        metrics |= {f"{method}/{rule}": values for method, values in by_method.items()}
-    return metrics
+def _variant_table(scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """variants.csv: the lines of every variant under its name; only the header where there are none."""
+    if len(scores) == 1:
+        return scores[MAIN].iloc[:0].assign(variant="")
+    return pd.concat([table.assign(variant=name) for name, table in scores.items() if name != MAIN], ignore_index=True)
 
 
-def _write(score_dir: Path, summary: Summary, scores: pd.DataFrame, localisation: pd.DataFrame, curves: Curves) -> None:
-    tables = {"scores": scores, "localisation": localisation, "curves_mean": mean_curves(scores, curves)}
+def _arrays(drawn: dict[str, Drawn]) -> dict[str, Float32[np.ndarray, "n points"]]:
+    """curves.npz: `<method>/<rule>/<curve>`, those of a variant after `variants/<name>/`."""
+    prefixes = {name: f"variants/{name}/" if name else "" for name in drawn}
+    return {
+        f"{prefixes[name]}{key}": even_points(curves)
+        for name, each in drawn.items()
+        for key, curves in each.curves.items()
+    }
+
+
+def _write(
+    score_dir: Path,
+    summary: Summary,
+    tables: dict[str, pd.DataFrame],
+    arrays: dict[str, Float32[np.ndarray, "n points"]],
+) -> None:
     with whole_folder(score_dir) as folder:
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n", float_format="%.9g")
-        np.savez(folder / "curves.npz", **curves)  # type: ignore[arg-type]  # numpy's stub
+        np.savez(folder / "curves.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub
         summary.write(folder)

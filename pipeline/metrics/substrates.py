@@ -94,13 +94,6 @@ IMPUTERS: dict[str, Imputer] = {"noisy_linear": noisy_linear}
 NAMES = (*SUBSTRATES, ANOTHER_IMAGE, *IMPUTERS)
 
 
-def get(name: str) -> Substrate:
-    """The picture of that name that an image alone decides."""
-    if name not in SUBSTRATES:
-        raise StudyError(f"score: unknown substrate {name!r}; choose from {', '.join(SUBSTRATES)}")
-    return SUBSTRATES[name]
-
-
 def pictures(name: str, images: Images, partners: Images | None = None) -> Images:
     """What is left of the images when every pixel is gone, for a substrate of any kind.
 
@@ -123,16 +116,22 @@ def pictures(name: str, images: Images, partners: Images | None = None) -> Image
     return SUBSTRATES[name](images)
 
 
-def partner_positions(labels: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """For each image of a whole set, in its order, the position of the one that replaces it.
+def partner_positions(
+    classes: Int64[np.ndarray, " n"], positions: Int64[np.ndarray, " k"], targets: Int64[np.ndarray, " k"]
+) -> Int64[np.ndarray, " k"]:
+    """For some images of a whole set, given in its order, the positions of those that replace them.
 
-    It is the first after it, past the end from the start again, whose label differs; where none does, the next one.
+    It is the first after it, past the end from the start again, whose class is not its target; where none is, the next.
+
+    Args:
+        classes: of the whole set.
+        positions: of the images to be replaced, each with its target.
 
     Raises:
         ValueError: there is no other image.
     """
-    if len(labels) < 2:
+    if len(classes) < 2:
         raise ValueError("another_image: one image alone has no partner")
-    order = [np.roll(np.arange(len(labels)), -position - 1)[:-1] for position in range(len(labels))]
-    differ = [labels[others] != label for others, label in zip(order, labels, strict=True)]
+    order = [np.roll(np.arange(len(classes)), -position - 1)[:-1] for position in positions]
+    differ = [classes[others] != target for others, target in zip(order, targets, strict=True)]
     return np.array([others[found.argmax()] for others, found in zip(order, differ, strict=True)], dtype=np.int64)

@@ -13,16 +13,23 @@ from pipeline.records import ORACLE, SWAPPED
 from pipeline.report.cells import Cell
 
 TEST_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
-INTERVAL_METRICS = ("insertion_auc", "deletion_auc", "insertion_gain", "deletion_gain")
+INTERVAL_METRICS = (
+    "insertion_auc", "deletion_auc", "insertion_gain", "deletion_gain", "normalised_insertion_auc",
+    "normalised_deletion_auc",
+)  # fmt: skip
 LOCALISATION_METRICS = (
     "pointing_game", "pointing_chance", "mass_ratio", "mass_over_chance", "rank_accuracy", "average_precision",
     "top_k_iou",
+)  # fmt: skip
+PROTOCOL = (
+    "insertion_substrate", "deletion_substrate", "steps", "adaptive", "unit_px", "order", "temperature",
+    "probability_full",
 )  # fmt: skip
 MAP_METRICS = (*(name + end for name in INTERVAL_METRICS for end in ("", "_low", "_high")), *LOCALISATION_METRICS)
 
 # True: higher is better. The tables and figures print the arrow, as a deletion AUC reads the other way round.
 HIGHER_IS_BETTER = dict.fromkeys((*TEST_METRICS, *INTERVAL_METRICS, "pointing_game", "mass_ratio"), True)
-HIGHER_IS_BETTER["deletion_auc"] = False
+HIGHER_IS_BETTER |= {"deletion_auc": False, "normalised_deletion_auc": False}
 
 
 def arrow(metric: str) -> str:
@@ -78,6 +85,20 @@ def misclassified_scores_table(cells: Sequence[Cell]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def variant_table(cells: Sequence[Cell]) -> pd.DataFrame:
+    """Mean scores by further protocols, one row for each cell, variant and method or baseline."""
+    rows = [
+        {"dataset": cell.dataset, "model": cell.model, "variant": name, "method": method}
+        | {key: getattr(scores, key) for key in PROTOCOL}
+        | {f"probability_{key}": value for key, value in scores.probability_substrate.items()}
+        | metrics
+        for cell in cells
+        for name, scores in cell.summary.variants.items()
+        for method, metrics in scores.metrics.items()
+    ]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["dataset", "model", "variant", "method", *PROTOCOL])
+
+
 def trust_table(cells: Sequence[Cell]) -> pd.DataFrame:
     """Means of the trust checks, one row for each cell, method and check; `undefined` counts images without a value."""
     rows = [
@@ -100,6 +121,7 @@ def write_tables(cells: Sequence[Cell], report_dir: Path) -> None:
         "heatmaps": heatmap_table(cells),
         "misclassified": misclassified_table(cells),
         "misclassified_scores": misclassified_scores_table(cells),
+        "variants": variant_table(cells),
         "trust": trust_table(cells),
     }
     for name, table in tables.items():

@@ -88,7 +88,7 @@ def test_the_batch_size_changes_nothing(steps):
 
 @pytest.mark.parametrize("steps", [8, "adaptive"])
 def test_an_image_alone_has_the_scores_it_has_among_others(steps, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pipeline.metrics.public.IMAGES_AT_A_TIME", 2)
+    monkeypatch.setattr("pipeline.metrics.maps.IMAGES_AT_A_TIME", 2)
     classifier, images, maps = sharpened("swin"), draw_images(3), maps_of(3)
     together = insertion_deletion(classifier, images, maps, steps=steps)
     for i in range(3):
@@ -115,7 +115,7 @@ def test_bf16_says_how_far_it_is_from_fp32():
 
 
 def test_progress_is_told_image_by_block(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pipeline.metrics.public.IMAGES_AT_A_TIME", 2)
+    monkeypatch.setattr("pipeline.metrics.maps.IMAGES_AT_A_TIME", 2)
     told = []
     insertion_deletion(build("vit"), draw_images(5), maps_of(5), steps=2, progress=lambda *seen: told.append(seen))
     assert told == [(2, 5), (4, 5), (5, 5)]
@@ -167,7 +167,7 @@ def test_neither_scheduler_nor_registry_is_imported():
 
 
 def test_memory_does_not_grow_with_the_number_of_images(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pipeline.metrics.public.IMAGES_AT_A_TIME", 2)
+    monkeypatch.setattr("pipeline.metrics.maps.IMAGES_AT_A_TIME", 2)
     classifier = build("vit")
 
     def peak(count: int) -> int:

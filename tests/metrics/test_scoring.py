@@ -13,10 +13,12 @@ from pipeline.data.prepared import load_prepared, to_tensor
 from pipeline.errors import StudyError
 from pipeline.explain.attribution import explain_cell
 from pipeline.files import sha256_of
+from pipeline.metrics.drawing import Subject
 from pipeline.metrics.explained import load_explained
 from pipeline.metrics.faithfulness import upsampled
 from pipeline.metrics.localised import LOCALISATION_COLUMNS
-from pipeline.metrics.scoring import method_metrics, score_cell
+from pipeline.metrics.score_tables import method_metrics
+from pipeline.metrics.scoring import score_cell
 from pipeline.metrics.substrates import blur, zero
 from pipeline.models.checkpoint import CheckpointDescription, load_checkpoint, save_checkpoint
 from pipeline.params import ExplainParams, ScoreParams, StudyParams
@@ -32,8 +34,9 @@ EXPLAIN = ExplainParams(
     rise_masks=8,
 )  # fmt: skip
 SCORE = ScoreParams(
-    steps=8, insertion_substrate="blur", deletion_substrate="zero", batch_size=50, precision="fp32",
-    pointing_tolerance_px=0, trust_images=4, bootstrap_resamples=100,
+    steps=8, insertion_substrate="blur", deletion_substrate="zero", unit_px=1, order="most_relevant_first",
+    calibrated=False, variants={}, batch_size=50, precision="fp32", pointing_tolerance_px=0, trust_images=4,
+    bootstrap_resamples=100,
 )  # fmt: skip
 HALF = (0.5, 0.5, 0.5)
 
@@ -45,7 +48,7 @@ class Cell:
     def score(self, into: str = "scores", **changes: object) -> Summary:
         folders = [self.folder / name for name in ("prepared", "model", "heatmaps", into)]
         return score_cell(
-            *folders, "colours", "swin", SCORE.model_copy(update=changes), STUDY, lambda done, total: None
+            *folders, "colours", "swin", ScoreParams(**SCORE.model_dump() | changes), STUDY, lambda done, total: None
         )
 
     def table(self, name: str, of: str = "scores") -> pd.DataFrame:
@@ -117,7 +120,7 @@ def test_every_map_has_both_curves_for_both_rules(scored: Cell):
     assert not scores.duplicated(["row", "target_rule", "method", "curve"]).any()
     assert set(scores["method"]) == set(MAPS)
     assert scores[scores["target_rule"] == "true"]["correct"].sum() == 0
-    assert not scores.isna().any().any()
+    assert not scores.drop(columns="normalised_auc").isna().any().any()
 
 
 def test_scores_say_what_was_explained(scored: Cell):
@@ -224,7 +227,9 @@ def test_the_batch_size_does_not_change_the_scores(scored: Cell):
 
 
 def test_half_precision_stays_near(scored: Cell):
-    assert scored.score("half", precision="bf16").precision == "bf16"
+    summary = scored.score("half", precision="bf16")
+    assert summary.precision == "bf16"
+    assert 0 < summary.disagreement < 0.05
     difference = scored.table("scores")["auc"] - scored.table("scores", of="half")["auc"]
     assert difference.abs().max() < 0.05
 
@@ -238,6 +243,81 @@ def test_one_substrate_may_serve_both_curves(scored: Cell):
 def test_a_number_of_steps_that_cannot_be_equal_is_said(scored: Cell, caplog: pytest.LogCaptureFixture):
     assert scored.score("uneven", steps=100).steps == 94  # 1024 px, 11 a step
     assert "94" in caplog.text
+
+
+@pytest.mark.slow
+def test_adaptive_steps_give_the_areas_of_all_for_fewer_passes(scored: Cell):
+    full, bent = scored.score("full", steps=224), scored.score("bent", steps="adaptive")
+    areas, rough = scored.table("scores", of="full"), scored.table("scores", of="bent")
+    assert (bent.adaptive, bent.steps) == (True, full.steps)
+    assert bent.passes < full.passes / 3
+    assert ((areas["auc"] - rough["auc"]).abs() <= rough["error"] + 0.005).mean() > 0.95
+    with np.load(scored.folder / "bent" / "curves.npz") as curves:
+        points = curves["gradcam/predicted/deletion"]
+    assert points.shape == (12, full.steps + 1)
+    found = rough.query("method == 'gradcam' and curve == 'deletion' and target_rule == 'predicted'")
+    assert np.allclose(found["auc"], np.trapezoid(points, axis=1) / full.steps, atol=1e-5)
+
+
+def test_passes_are_those_of_the_model(scored: Cell):
+    rows = 12 + Explanation.read(scored.folder / "heatmaps").misclassified
+    assert Summary.read(scored.folder / "scores").passes == rows * (3 + len(MAPS) * 2 * 7)
+
+
+VARIANTS = {
+    "patches": {"unit_px": 8, "steps": 4},
+    "reversed": {"order": "least_relevant_first"},
+    "calibrated": {"calibrated": True},
+    "imputed": {"insertion_substrate": "noisy_linear", "deletion_substrate": "another_image", "steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def varied(scored: Cell) -> Summary:
+    return scored.score("varied", variants=VARIANTS)
+
+
+def test_variants_stand_beside_the_protocol_and_leave_it_as_it_is(scored: Cell, varied: Summary):
+    pd.testing.assert_frame_equal(scored.table("scores"), scored.table("scores", of="varied"))
+    variants = scored.table("variants", of="varied")
+    assert variants.groupby("variant").size().to_dict() == dict.fromkeys(VARIANTS, len(scored.table("scores")))
+    assert {name: scores.steps for name, scores in varied.variants.items()} == {
+        "patches": 4, "reversed": 8, "calibrated": 8, "imputed": 2,
+    }  # fmt: skip
+    assert set(varied.variants["imputed"].probability_substrate) == {"noisy_linear", "another_image"}
+    assert scored.table("variants").empty
+
+
+def test_the_least_relevant_first_is_the_curve_of_the_negated_map(scored: Cell, varied: Summary):
+    """Nothing but ties stands otherwise, and the centre map has them only in mirrored pairs."""
+    both = scored.table("scores"), scored.table("variants", of="varied").query("variant == 'reversed'")
+    key = ["row", "target_rule", "method", "curve"]
+    most, least = (table.query("method == 'random_32x32'").set_index(key)["auc"] for table in both)
+    assert not np.allclose(most, least)
+    metrics, main = varied.variants["reversed"].metrics["edge"], varied.metrics
+    gain = metrics["insertion_auc"] - varied.variants["reversed"].metrics["random"]["insertion_auc"]
+    assert metrics["insertion_gain"] == pytest.approx(-gain)
+    assert main["edge"]["insertion_gain"] == pytest.approx(
+        main["edge"]["insertion_auc"] - main["random"]["insertion_auc"]
+    )
+
+
+def test_calibrated_probabilities_are_at_the_validation_temperature(varied: Summary):
+    scores = varied.variants["calibrated"]
+    assert scores.temperature == varied.calibration["temperature"] != 1
+    assert varied.temperature == 1
+    assert scores.probability_full != varied.probability_full
+
+
+def test_an_image_is_replaced_by_one_predicted_to_be_something_else(scored: Cell):
+    explained = load_explained(scored.folder / "heatmaps" / "attributions.npz")
+    subject = Subject(build("swin"), load_prepared(scored.folder / "prepared"), explained, torch.device("cpu"))
+    for part in explained:
+        partners = subject.partner_rows(part, slice(0, len(part.rows)))
+        said = dict(zip(explained[0].rows, explained[0].targets, strict=True))
+        differ = [said[partner] != target for partner, target in zip(partners, part.targets, strict=True)]
+        assert all(differ)
+        assert not (partners == part.rows).any()
 
 
 def test_without_masks_localisation_has_only_its_header(cell: Cell):
@@ -286,7 +366,11 @@ def test_another_checkpoint_is_refused(cell: Cell):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"steps": 1025}, "score.steps: 1025.*1024"), ({"deletion_substrate": "noise"}, "noise.*blur")],
+    [
+        ({"steps": 1025}, "score.steps: 1025.*1024"),
+        ({"unit_px": 5}, "score.unit_px: squares of 5 px"),
+        ({"variants": {"wide": {"unit_px": 8, "steps": 17}}}, "score.variants.wide.steps: 17.*16"),
+    ],
 )
 def test_parameters_that_do_not_fit_are_refused(scored: Cell, changes: dict, message: str):
     with pytest.raises(StudyError, match=message):
@@ -318,7 +402,7 @@ NO_MASKS = pd.DataFrame(columns=LOCALISATION_COLUMNS)
 def areas(**methods: tuple[str, list[float], list[float]]) -> pd.DataFrame:
     """Lines of scores.csv from each method's grid, insertion areas and deletion areas."""
     return pd.DataFrame(
-        {"row": row, "method": method, "grid": grid, "curve": curve, "auc": area}
+        {"row": row, "method": method, "grid": grid, "curve": curve, "auc": area, "normalised_auc": np.nan}
         for method, (grid, *both) in methods.items()
         for curve, values in zip(("insertion", "deletion"), both, strict=True)
         for row, area in enumerate(values)

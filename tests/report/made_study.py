@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline.data.prepared import COLUMNS
 from pipeline.files import sha256_of
 from pipeline.params import ReportParams
-from pipeline.records import Audit, Classification, Dropped, Explanation, Receipt, Summary, Trust
+from pipeline.records import Audit, Classification, Dropped, Explanation, ProtocolScores, Receipt, Summary, Trust
 from pipeline.report.page import write_report
 
 CLASSES = {"pbc": ("basophil", "eosinophil", "platelet"), "busi": ("normal", "benign", "malignant")}
@@ -182,6 +182,9 @@ def make_scores(
     scores.to_csv(folder / "scores.csv", index=False)
     made_localisation(dataset, scores, rng).to_csv(folder / "localisation.csv", index=False)
     fractions = np.linspace(0, 1, STEPS + 1)
+    checks = {"row": [0, 1], "method": "gradcam", "check": "gini", "value": [0.3, 0.5]}
+    pd.DataFrame(checks).to_csv(folder / "trust.csv", index=False)
+    scores.iloc[:0].assign(variant="").to_csv(folder / "variants.csv", index=False)
     curves = [
         pd.DataFrame({"curve": curve, "method": method, "fraction": fractions, "probability": end})
         for curve, end in (("insertion", 0.3 + 0.6 * fractions), ("deletion", 0.9 - 0.6 * fractions))
@@ -189,13 +192,21 @@ def make_scores(
     ]
     pd.concat(curves).to_csv(folder / "curves_mean.csv", index=False)
     wrong = ~predictions["correct"]
+    metrics = {method: made_metrics(scores, method, dataset == "busi") for method in (*METHODS, *BASELINES)}
+    protocol = ProtocolScores(
+        steps=STEPS, adaptive=False, insertion_substrate="blur", deletion_substrate="zero", unit_px=1,
+        order="most_relevant_first", temperature=1.0, precision="fp32", disagreement=0.0, passes=100,
+        probability_full=0.9, probability_substrate={"blur": 0.4, "zero": 0.3},
+        normalised_images={"insertion": 10, "deletion": 9}, metrics=metrics,
+    )  # fmt: skip
     Summary(
+        **protocol.model_dump(),
         dataset=dataset, model=model, checkpoint_sha256=(model * 64)[:64], data_sha256="d" * 64,
-        attributions_sha256=attributions, steps=STEPS, tie_rule="reading order", precision="fp32",
-        insertion_substrate="blur", deletion_substrate="zero", images=len(predictions), misclassified=int(wrong.sum()),
-        localised=0, pointing_tolerance_px=0, probability_full=0.9, probability_substrate={"blur": 0.4, "zero": 0.3},
-        metrics={method: made_metrics(scores, method, dataset == "busi") for method in (*METHODS, *BASELINES)},
+        attributions_sha256=attributions, tie_rule="reading order", images=len(predictions),
+        misclassified=int(wrong.sum()), localised=0, pointing_tolerance_px=0,
+        calibration={"temperature": 1.2, "error": 0.1, "error_calibrated": 0.05},
         metrics_misclassified={f"{name}/{rule}": {"insertion_auc": 0.5} for name in METHODS for rule in RULES},
+        variants={"patches": protocol.model_copy(update={"unit_px": 8, "adaptive": True})},
     ).write(folder)  # fmt: skip
     Trust(
         dataset=dataset, model=model, checkpoint_sha256=(model * 64)[:64], attributions_sha256=attributions, images=8,

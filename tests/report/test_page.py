@@ -14,7 +14,7 @@ from pipeline.params import ReportParams
 from pipeline.records import Explanation, Summary, Trust
 from pipeline.report.cells import load_cell, title_of, twin_of
 from pipeline.report.page import mark_best, write_report
-from tests.report.made_study import Study
+from tests.report.made_study import STEPS, Study
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +116,14 @@ def test_tables_figures_metrics_and_findings_stand_beside_the_page(report: Path)
 def test_the_scores_of_the_summary_stand_on_the_page(study: Study, text: str) -> None:
     value = Summary.read(study.data / "scores" / "busi" / "dino").metrics["gradcam"]["insertion_auc"]
     assert f"{value:.3f}" in text
+
+
+def test_a_further_protocol_is_told_with_its_settings(report: Path, text: str) -> None:
+    assert "patches" in text
+    assert f"{STEPS} steps, adaptive, squares of 8 px" in text
+    table = pd.read_csv(report / "tables" / "variants.csv")
+    assert set(table["variant"]) == {"patches"}
+    assert (table[["unit_px", "probability_zero"]] == [8, 0.3]).all(axis=None)
 
 
 def test_a_cell_that_the_study_no_longer_names_is_not_read(own_study: Study, tmp_path: Path) -> None:
