@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, nothing written")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", default="fp32", help="of the scoring engine: fp32, bf16 or auto")
+    parser.add_argument("--precision", default="bf16", help="of the scoring engine: fp32, bf16 or auto")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     found = []

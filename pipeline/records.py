@@ -214,6 +214,8 @@ class Summary(Record, ProtocolScores):
     calibration: dict[str, float]  # temperature of the validation images; test calibration error without and with it
     metrics_misclassified: Metrics  # `<method>/<target rule>` on the misclassified images
     variants: dict[str, ProtocolScores]
+    seed: int
+    packages: dict[str, str]
 
 
 class Trust(Record):

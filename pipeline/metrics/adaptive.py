@@ -59,6 +59,12 @@ def joined(parts: Sequence[Curves]) -> Curves:
     )
 
 
+def parted(curves: Curves, size: int) -> list[Curves]:
+    """The curves of `size` images after `size` images."""
+    columns = (curves.fractions, curves.probabilities, curves.areas, curves.errors, curves.passes)
+    return [Curves(curves.steps, *part) for part in zip(*(column.split(size) for column in columns), strict=True)]
+
+
 def on_even_grid(curves: Curves) -> Float[Tensor, "n points"]:
     """Probabilities after each of the equal steps.
 

@@ -9,21 +9,22 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from pipeline.data.prepared import Prepared, to_tensor
-from pipeline.device import batch_within, in_batches_that_fit, resolve_precision
+from pipeline.device import in_batches_that_fit, resolve_precision
 from pipeline.metrics.adaptive import Curves, joined
 from pipeline.metrics.calibration import expected_calibration_error, fit_temperature
 from pipeline.metrics.engine import (
     AGREEMENT_IMAGES,
+    Engine,
     Protocol,
     Scene,
     Scorer,
     curves_of,
     disagreement,
     scene_of,
+    scorer_of,
 )
 from pipeline.metrics.explained import Explained
 from pipeline.metrics.maps import blocks
-from pipeline.metrics.prediction import scoring
 from pipeline.metrics.substrates import ANOTHER_IMAGE, partner_positions
 from pipeline.models.build import Classifier
 
@@ -88,29 +89,19 @@ def calibrate(subject: Subject) -> dict[str, float]:
     }
 
 
-def draw(
-    subject: Subject,
-    protocol: Protocol,
-    temperature: float,
-    precision: str,
-    batch_size: int | str,
-    done: Callable[[int], None],
-) -> Drawn:
+def draw(subject: Subject, protocol: Protocol, engine: Engine, done: Callable[[int], None]) -> Drawn:
     """The curves of all maps of a cell by one protocol.
 
     Args:
-        batch_size: perturbed images at a time; `auto` measures how many fit.
         done: told how many more images are done.
     """
-    with scoring(subject.classifier, precision, temperature) as predict:
-        one = subject.images(subject.explained[0].rows[:1]).to(subject.device)
-        size = batch_within(predict, one) if isinstance(batch_size, str) else batch_size
-        scorer = Scorer(predict, subject.device, protocol, size)
+    with scorer_of(subject.classifier, protocol, engine, subject.images(subject.explained[0].rows[:1])) as scorer:
         curves = _curves(subject, scorer, done)
-        apart = _disagreement(subject, scorer, temperature, precision)
+        apart = _disagreement(subject, scorer, engine)
+    precision = resolve_precision(subject.device, engine.precision)
     seen = subject.rows * (1 + protocol.substrates_to_see)
     between = sum(int((found.passes - 2).sum()) for found in curves.values())
-    return Drawn(protocol, temperature, resolve_precision(subject.device, precision), apart, seen + between, curves)
+    return Drawn(protocol, engine.temperature, precision, apart, seen + between, curves)
 
 
 def _curves(subject: Subject, scorer: Scorer, done: Callable[[int], None]) -> CellCurves:
@@ -125,13 +116,11 @@ def _curves(subject: Subject, scorer: Scorer, done: Callable[[int], None]) -> Ce
     return {name: joined(found) for name, found in parts.items()}
 
 
-def _disagreement(subject: Subject, scorer: Scorer, temperature: float, precision: str) -> float:
+def _disagreement(subject: Subject, scorer: Scorer, engine: Engine) -> float:
     """On the first maps of the first method."""
     part, few = subject.explained[0], slice(0, AGREEMENT_IMAGES)
     maps = torch.from_numpy(next(iter(part.maps.values()))[few])
-    return disagreement(
-        scorer, subject.classifier, precision, temperature, lambda each: subject.scene(each, part, few), maps
-    )
+    return disagreement(scorer, subject.classifier, engine, lambda each: subject.scene(each, part, few), maps)
 
 
 def _logits(subject: Subject, split: str) -> tuple[Float[Tensor, "n classes"], Int64[Tensor, " n"]]:

@@ -4,7 +4,8 @@ The public `insertion_deletion` and the study's stage `score` both draw their cu
 images and of their substrates is asked once, in a `Scene`, and serves all maps and both curves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,9 +13,9 @@ import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
-from pipeline.device import resolve_precision
+from pipeline.device import batch_within, resolve_precision
 from pipeline.errors import StudyError
-from pipeline.metrics.adaptive import GRID_STEPS, Curves, adaptive_curves, fixed_curves
+from pipeline.metrics.adaptive import GRID_STEPS, Curves, adaptive_curves, fixed_curves, parted
 from pipeline.metrics.faithfulness import (
     Course,
     Predict,
@@ -25,6 +26,7 @@ from pipeline.metrics.faithfulness import (
     reversed_ranks,
     saliency_ranks,
     see,
+    side_by_side,
     square_ranks,
     upsampled,
 )
@@ -90,6 +92,16 @@ def steps_taken(protocol: Protocol, size: tuple[int, int]) -> int:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """How the model is run: what it costs, and, but for rounding and the temperature, no figure depends on it."""
+
+    precision: str
+    temperature: float
+    batch_size: int | str
+    compiled: bool
+
+
+@dataclass(frozen=True)
 class Scorer:
     """A protocol with the model that it is put to, and where it runs."""
 
@@ -97,6 +109,26 @@ class Scorer:
     device: torch.device
     protocol: Protocol
     batch_size: int
+
+
+@contextmanager
+def scorer_of(
+    classifier: Classifier,
+    protocol: Protocol,
+    engine: Engine,
+    example: Float[Tensor, "1 3 h w"],
+) -> Iterator[Scorer]:
+    """The scorer while the model is set up for it.
+
+    Args:
+        example: an image, by which the batch size is measured where it is `auto`.
+    """
+    device = classifier.mean.device
+    with scoring(classifier, engine.precision, engine.temperature) as predict:
+        size = batch_within(predict, example.to(device)) if isinstance(engine.batch_size, str) else engine.batch_size
+    compile_for = size if engine.compiled else None
+    with scoring(classifier, engine.precision, engine.temperature, compile_for) as predict:
+        yield Scorer(predict, device, protocol, size)
 
 
 @dataclass(frozen=True)
@@ -133,16 +165,15 @@ def scene_of(
 def curves_of(scorer: Scorer, scene: Scene, attributions: Float[Tensor, "n rows columns"]) -> dict[CurveName, Curves]:
     """Both curves of one map for each image, on whatever grid the maps are."""
     ranks = _ranks(attributions.to(scorer.device).float(), scene.full.pixels, scorer.protocol)
-    return {
-        curve: _drawn(scorer, _course(scene, ranks, curve, name)) for curve, name in scorer.protocol.substrates.items()
-    }
+    substrates = scorer.protocol.substrates
+    both = side_by_side([_course(scene, ranks, curve, name) for curve, name in substrates.items()])
+    return dict(zip(substrates, parted(_drawn(scorer, both), len(ranks)), strict=True))
 
 
 def disagreement(
     scorer: Scorer,
     classifier: Classifier,
-    precision: str,
-    temperature: float,
+    engine: Engine,
     see_with: Callable[[Scorer], Scene],
     attributions: Float[Tensor, "n rows columns"],
 ) -> float:
@@ -151,10 +182,10 @@ def disagreement(
     Args:
         see_with: the scene of those images, seen by the scorer that it is given.
     """
-    if resolve_precision(scorer.device, precision) == "fp32":
+    if resolve_precision(scorer.device, engine.precision) == "fp32":
         return 0.0
     coarse = replace(scorer, protocol=replace(scorer.protocol, steps=AGREEMENT_STEPS))
-    with scoring(classifier, "fp32", temperature) as exact:
+    with scoring(classifier, "fp32", engine.temperature) as exact:
         both = (coarse, replace(coarse, predict=exact))
         ours, true = (curves_of(each, see_with(each), attributions) for each in both)
     return max(float((ours[curve].probabilities - true[curve].probabilities).abs().max()) for curve in ours)

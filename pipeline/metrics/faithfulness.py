@@ -10,7 +10,7 @@ pixels out of place are a sight that no transformer was trained on (Inpainting t
 ranks change the least relevant first; how far the two curves lie apart needs no baseline map (Blücher et al. 2024).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +51,26 @@ class Course:
     @property
     def units(self) -> int:
         return int(self.ranks[0].max()) + 1
+
+
+def side_by_side(courses: Sequence[Course]) -> Course:
+    """All images of the first course, then all of the second, and so on: their jobs fill batches together."""
+    images = len(courses[0].ranks)
+
+    def between(image: int, changed: Bool[Tensor, "k h w"], out: Float[Tensor, "k c h w"]) -> None:
+        courses[image // images].between(image % images, changed, out)
+
+    return Course(
+        _together([course.start for course in courses]),
+        _together([course.finish for course in courses]),
+        between,
+        torch.cat([course.ranks for course in courses]),
+        torch.cat([course.targets for course in courses]),
+    )
+
+
+def _together(seen: Sequence[Seen]) -> Seen:
+    return Seen(torch.cat([each.pixels for each in seen]), torch.cat([each.probabilities for each in seen]))
 
 
 def see(predict: Predict, pixels: Float[Tensor, "n c h w"], batch_size: int) -> Seen:

@@ -10,11 +10,12 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pipeline.device import batch_within, in_batches_that_fit, resolve_precision
+from pipeline.device import in_batches_that_fit, resolve_precision
 from pipeline.errors import StudyError
 from pipeline.metrics.adaptive import Curves, joined
 from pipeline.metrics.engine import (
     AGREEMENT_IMAGES,
+    Engine,
     Protocol,
     Scene,
     Scorer,
@@ -23,10 +24,10 @@ from pipeline.metrics.engine import (
     curves_of,
     disagreement,
     scene_of,
+    scorer_of,
 )
 from pipeline.metrics.faithfulness import TIE_RULE, normalised_auc
 from pipeline.metrics.maps import blocks
-from pipeline.metrics.prediction import scoring
 from pipeline.metrics.substrates import ANOTHER_IMAGE, partner_positions
 from pipeline.models.build import as_classifier
 from pipeline.models.inputs import check_images, checked_targets, first_not_finite, image_size
@@ -92,6 +93,7 @@ def insertion_deletion(
     temperature: float = 1.0,
     precision: str = "fp32",
     batch_size: int | Literal["auto"] = "auto",
+    compiled: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> InsertionDeletion:
     """Scores by RISE's protocol; every image is scored as if alone, whatever the batch.
@@ -111,6 +113,8 @@ def insertion_deletion(
         temperature: divides the logits, see `pipeline.metrics.calibration.fit_temperature`.
         precision: fp32, bf16, or auto, which is bf16 on a GPU that has it.
         batch_size: perturbed images at a time; `auto` measures how many fit.
+        compiled: run the model through torch.compile, which needs a C++ compiler and takes a minute; it pays from some
+            thousand passes on.
         progress: told how many images are done, and of how many; a bar with the time left is shown on a terminal.
 
     Raises:
@@ -132,16 +136,12 @@ def insertion_deletion(
     if ANOTHER_IMAGE in substrates and len(images) < 2:
         raise StudyError("substrates: another_image needs two images or more")
     asked = None if targets is None else checked_targets(targets, len(images), classifier.backbone)
-    with scoring(classifier, precision, temperature) as predict:
-        device = classifier.mean.device
-        size = batch_within(predict, images[:1].to(device)) if batch_size == "auto" else batch_size
-        scorer = Scorer(predict, device, protocol, size)
+    engine = Engine(precision, temperature, batch_size, compiled)
+    with scorer_of(classifier, protocol, engine, images[:1]) as scorer:
         batch = _given(scorer, images, attributions, asked)
         insertion, deletion = (joined(parts) for parts in zip(*_in_blocks(scorer, batch, progress), strict=True))
         few, anew = slice(0, AGREEMENT_IMAGES), replace(batch, probabilities=None)
-        apart = disagreement(
-            scorer, classifier, precision, temperature, lambda each: anew.scene(each, few), attributions[few]
-        )
+        apart = disagreement(scorer, classifier, engine, lambda each: anew.scene(each, few), attributions[few])
     return InsertionDeletion(
         insertion,
         deletion,
@@ -151,7 +151,10 @@ def insertion_deletion(
         probability_deletion_substrate=deletion.probabilities[:, -1],
         disagreement=apart,
         settings=Settings(
-            **asdict(protocol), precision=resolve_precision(device, precision), temperature=temperature, batch_size=size
+            **asdict(protocol),
+            precision=resolve_precision(scorer.device, precision),
+            temperature=temperature,
+            batch_size=scorer.batch_size,
         ),
     )
 

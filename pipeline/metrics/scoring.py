@@ -15,13 +15,14 @@ from pipeline.device import resolve_device, set_threads
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of, whole_folder
 from pipeline.metrics.drawing import Drawn, Subject, calibrate, draw
-from pipeline.metrics.engine import ADAPTIVE, Protocol, check_protocol, steps_taken
+from pipeline.metrics.engine import ADAPTIVE, Engine, Protocol, check_protocol, steps_taken
 from pipeline.metrics.explained import load_explained
 from pipeline.metrics.faithfulness import TIE_RULE
 from pipeline.metrics.localised import localisation_table
 from pipeline.metrics.score_tables import even_points, mean_curves, method_metrics, score_table
 from pipeline.metrics.substrates import ANOTHER_IMAGE
 from pipeline.models.checkpoint import load_checkpoint
+from pipeline.packages import package_versions
 from pipeline.params import ProtocolParams, ScoreParams, StudyParams
 from pipeline.records import ATTRIBUTIONS, CHECKPOINT, Explanation, Metrics, ProtocolScores, Receipt, Summary
 from pipeline.seeds import cell_seed
@@ -68,16 +69,20 @@ def score_cell(
     drawn = {}
     for name, protocol in protocols.items():
         temperature = calibration["temperature"] if asked[name].calibrated else 1.0
-        drawn[name] = draw(subject, protocol, temperature, params.precision, params.batch_size, done)
+        engine = Engine(params.precision, temperature, params.batch_size, params.compiled)
+        drawn[name] = draw(subject, protocol, engine, done)
     scores = {
-        name: score_table(subject.explained, each.curves, prepared.index, each.protocol) for name, each in drawn.items()
+        name: score_table(subject.explained, each.curves, prepared.index, each.protocol).assign(
+            **_provenance(each, explanation)
+        )
+        for name, each in drawn.items()
     }
     localisation = localisation_table(subject.explained, prepared.masks, params.pointing_tolerance_px)
 
     seed = cell_seed(study.seed, dataset, model)
     means = {name: _protocol_scores(drawn[name], scores[name], localisation, seed, params) for name in drawn}
     wrong = _misclassified_metrics(scores[MAIN], localisation, seed, params)
-    summary = _summary(explanation, params, calibration, means, wrong, localisation)
+    summary = _summary(explanation, params, calibration, means, wrong, localisation, study.seed)
     tables = {
         "scores": scores[MAIN],
         "variants": _variant_table(scores),
@@ -133,6 +138,22 @@ def _adder(progress: Callable[[int, int], None], total: int) -> Callable[[int], 
     return done
 
 
+def _provenance(drawn: Drawn, explanation: Explanation) -> dict[str, str | int | float]:
+    """What every line says of itself, so that lines of many cells can stand in one table."""
+    return {
+        "unit_px": drawn.protocol.unit_px,
+        "order": drawn.protocol.order,
+        "tie_rule": TIE_RULE,
+        "temperature": drawn.temperature,
+        "precision": drawn.precision,
+        "dataset": explanation.dataset,
+        "model": explanation.model,
+        "checkpoint_sha256": explanation.checkpoint_sha256,
+        "data_sha256": explanation.data_sha256,
+        "attributions_sha256": explanation.attributions_sha256,  # explanation.json has layer, settings, versions
+    }
+
+
 def _protocol_scores(
     drawn: Drawn, scores: pd.DataFrame, localisation: pd.DataFrame, seed: int, params: ScoreParams
 ) -> ProtocolScores:
@@ -172,6 +193,7 @@ def _summary(
     means: dict[str, ProtocolScores],
     wrong: Metrics,
     localisation: pd.DataFrame,
+    seed: int,
 ) -> Summary:
     return Summary(
         **means[MAIN].model_dump(),
@@ -188,6 +210,8 @@ def _summary(
         calibration=calibration,
         metrics_misclassified=wrong,
         variants={name: scores for name, scores in means.items() if name != MAIN},
+        seed=seed,
+        packages=package_versions(),
     )
 
 

@@ -1,5 +1,6 @@
 """The public face: any timm model, the engine's own protocol, the model left as it was, bad input told."""
 
+import shutil
 import subprocess
 import sys
 
@@ -114,6 +115,34 @@ def test_bf16_says_how_far_it_is_from_fp32():
     assert (exact.deletion_auc - rough.deletion_auc).abs().max() <= 0.1
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_gives_the_same_and_is_forgotten_afterwards():
+    classifier, images, maps = sharpened("swin"), draw_images(3), maps_of(3)
+    for _ in range(2):
+        plain, compiled = (
+            insertion_deletion(classifier, images, maps, targets=[0, 1, 2], steps=5, batch_size=4, compiled=way)
+            for way in (False, True)
+        )
+        assert same(plain, compiled)
+        with torch.no_grad():  # as if trained on
+            classifier.backbone.get_classifier().weight.neg_()
+
+
+def test_order_unit_and_temperature_are_those_of_the_engine():
+    classifier, images, maps = sharpened("vit"), draw_images(), maps_of(2)
+    most = insertion_deletion(classifier, images, maps, targets=[0, 1], steps=16, unit_px=8)
+    least = insertion_deletion(
+        classifier, images, maps, targets=[0, 1], steps=16, unit_px=8, order="least_relevant_first"
+    )
+    negated = insertion_deletion(classifier, images, -maps, targets=[0, 1], steps=16, unit_px=8)
+    assert torch.allclose(least.deletion_auc, negated.deletion_auc, atol=1e-6)
+    assert not torch.allclose(most.deletion_auc, least.deletion_auc, atol=1e-4)
+    cold = insertion_deletion(classifier, images, maps, targets=[0, 1], steps=16, temperature=1e6)
+    assert torch.allclose(cold.insertion_auc, torch.tensor(1 / 3, dtype=torch.float64), atol=1e-4)
+    assert most.settings.unit_px == 8
+
+
 def test_progress_is_told_image_by_block(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pipeline.metrics.maps.IMAGES_AT_A_TIME", 2)
     told = []
@@ -141,6 +170,10 @@ def nan_map() -> Tensor:
         ({"steps": 0}, "or choose adaptive"),
         ({"substrates": ("grey", "zero")}, "unknown substrate 'grey'"),
         ({"precision": "fp16"}, "fp32, bf16, auto"),
+        ({"unit_px": 5}, "squares of 5 px"),
+        ({"unit_px": 16, "steps": 5}, "5 is not between 1 and the 4"),
+        ({"order": "random"}, "most_relevant_first, least_relevant_first"),
+        ({"temperature": 0.0}, "temperature: 0.0 is not positive"),
         ({"batch_size": 0}, "neither auto"),
     ],
 )

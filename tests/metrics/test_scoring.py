@@ -35,8 +35,8 @@ EXPLAIN = ExplainParams(
 )  # fmt: skip
 SCORE = ScoreParams(
     steps=8, insertion_substrate="blur", deletion_substrate="zero", unit_px=1, order="most_relevant_first",
-    calibrated=False, variants={}, batch_size=50, precision="fp32", pointing_tolerance_px=0, trust_images=4,
-    bootstrap_resamples=100,
+    calibrated=False, variants={}, batch_size=50, precision="fp32", compiled=False,
+    pointing_tolerance_px=0, trust_images=4, bootstrap_resamples=100,
 )  # fmt: skip
 HALF = (0.5, 0.5, 0.5)
 
@@ -161,6 +161,19 @@ def test_a_cells_curves_are_those_of_rises_loop(scored: Cell, method: str, rule:
     assert found["auc"] == pytest.approx(area, abs=1e-6)
     ends = points[[0, -1]] if mode == "del" else points[[-1, 0]]
     assert found[["probability_full", "probability_substrate"]].tolist() == pytest.approx(ends, abs=1e-6)
+
+
+def test_every_line_says_what_it_depends_on(scored: Cell):
+    scores, explanation = scored.table("scores"), Explanation.read(scored.folder / "heatmaps")
+    expected = {
+        "steps": 8, "tie_rule": "stable, reading order", "precision": "fp32", "unit_px": 1, "temperature": 1.0,
+        "order": "most_relevant_first", "checkpoint_sha256": explanation.checkpoint_sha256,
+        "data_sha256": explanation.data_sha256, "attributions_sha256": explanation.attributions_sha256,
+    }  # fmt: skip
+    assert (scores[list(expected)] == pd.Series(expected)).all(axis=None)
+    assert scores[["method", "grid", "curve", "substrate", "target_rule", "target"]].notna().all(axis=None)
+    assert {"torch", "timm"} <= explanation.packages.keys()
+    assert (explanation.cam_layer, explanation.settings["rollout_mode"]) == ("norm", "corrected")
 
 
 def test_the_summary_is_that_of_the_tables(scored: Cell):

@@ -206,7 +206,7 @@ def make_scores(
         misclassified=int(wrong.sum()), localised=0, pointing_tolerance_px=0,
         calibration={"temperature": 1.2, "error": 0.1, "error_calibrated": 0.05},
         metrics_misclassified={f"{name}/{rule}": {"insertion_auc": 0.5} for name in METHODS for rule in RULES},
-        variants={"patches": protocol.model_copy(update={"unit_px": 8, "adaptive": True})},
+        variants={"patches": protocol.model_copy(update={"unit_px": 8, "adaptive": True})}, seed=0, packages={},
     ).write(folder)  # fmt: skip
     Trust(
         dataset=dataset, model=model, checkpoint_sha256=(model * 64)[:64], attributions_sha256=attributions, images=8,
