@@ -26,8 +26,9 @@ def figures(quick: bool, precision: str) -> Iterator[Figure]:
     yield explaining((SMALL,) if quick else (SMALL, VIT), batch=8, rounds=1 if quick else 3)
     for arch in (SMALL,) if quick else (SWIN, VIT):
         yield from against_rise(arch, images=2, steps=14 if quick else 224, precision=precision)
-    yield against_quantus(images=8 if quick else 32, steps=96, rounds=1 if quick else 3)  # Quantus takes divisors
-    yield against_torchcam(SMALL if quick else SWIN, images=2, steps=7 if quick else 56, rounds=1 if quick else 3)
+    rounds = 1 if quick else 3
+    yield against_quantus(SMALL, 2 if quick else 8, steps=96, rounds=rounds, precision=precision)  # of 150,528 values
+    yield against_torchcam(SMALL if quick else SWIN, 2, 7 if quick else 56, rounds, precision)
 
 
 def main() -> None:

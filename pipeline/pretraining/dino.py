@@ -34,6 +34,7 @@ FROZEN_EPOCHS = 1  # in which the head's last layer stays as it is, as in the au
 # Nats that the teacher's output tells about which image it saw; below, it says the same of every image. A healthy
 # training of the embedded study has passed 0.5 after its first epoch, a collapsed one stands at less than 0.001.
 COLLAPSED = 0.02
+SETTLED_STEPS = 200  # before, a fresh head says nearly the same of every image
 
 
 class Network(nn.Module):
@@ -116,7 +117,8 @@ class Dino:
             StudyError: the training has collapsed.
         """
         told = [self._information(number) for number in range(len(self.corpus.sets))]
-        if min(told) < COLLAPSED:
+        settled = self.steps * epoch / self.params.epochs >= min(SETTLED_STEPS, self.steps)
+        if settled and min(told) < COLLAPSED:
             name = self.corpus.specs[told.index(min(told))].name
             raise StudyError(collapse_message(name, epoch, min(told), self.params.outputs))
         device, classifier = self.run.device, self.module.teacher.classifier

@@ -1,6 +1,7 @@
 """DINO: its loss against a slow twin from the paper, the teacher's average by hand, and that a collapse is noticed."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,12 +117,25 @@ def test_a_healthy_start_is_measured_without_labels_too(tmp_path):
     assert measures["information"] > 0.02
 
 
-@pytest.mark.parametrize("how", ["one output for all images", "all outputs for each image"])
-def test_a_collapse_is_said_in_words(how, tmp_path):
+def collapsed(tmp_path):
     objective = objective_of(tmp_path)
     with torch.no_grad():
         for parameter in objective.module.teacher.classifier.parameters():
             parameter.zero_()  # so that every image has the same features
+    return objective
+
+
+def test_the_first_steps_of_a_longer_training_may_look_collapsed(tmp_path):
+    objective = replace(collapsed(tmp_path), steps=1000, params=PARAMS.model_copy(update={"epochs": 100}))
+    assert objective.measure(19)["information"] == pytest.approx(0, abs=1e-6)
+    with pytest.raises(StudyError, match="collapsed in epoch 20"):
+        objective.measure(20)
+
+
+@pytest.mark.parametrize("how", ["one output for all images", "all outputs for each image"])
+def test_a_collapse_is_said_in_words(how, tmp_path):
+    objective = collapsed(tmp_path)
+    with torch.no_grad():
         if how == "all outputs for each image":
             objective.module.teacher.head.last_layer.weight_v.copy_(torch.ones(16, 8))
     with pytest.raises(
