@@ -1,10 +1,8 @@
 """Insertion and deletion beside RISE's loop, Quantus and torchcam, and beside the machine's own matrix products.
 
-The peers get a model of their own, as timm builds it. Ours runs as it is and compiled; compiling happens before the
-clock starts, and the table says how long it took.
+The peers get a model of their own, as timm builds it, in fp32; the engine runs in the precision that the table names.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -34,13 +32,12 @@ RISE = Protocol(
 
 @dataclass(frozen=True)
 class Ours:
-    """Our engine, ready to run, and how long it took to get there."""
+    """Our engine, ready to run."""
 
     scorer: Scorer
     pictures: Tensor
     maps: Tensor
     targets: Tensor
-    seconds: float
 
     def curves(self, **changes: Steps | str) -> dict[str, Curves]:
         scorer = replace(self.scorer, protocol=replace(self.scorer.protocol, **changes))
@@ -51,34 +48,28 @@ class Ours:
 
 
 @contextmanager
-def our_engine(arch: str, images: int, precision: str, compiled: bool) -> Iterator[Ours]:
+def our_engine(arch: str, images: int, precision: str) -> Iterator[Ours]:
     classifier, pictures, maps = classifier_of(arch), draw_images(images), draw_maps(images)
     with torch.inference_mode():
         targets = classifier(pictures).argmax(1).clone()
-    begin = time.perf_counter()
-    with scorer_of(classifier, RISE, Engine(precision, 1.0, "auto", compiled), pictures[:1]) as scorer:
+    with scorer_of(classifier, RISE, Engine(precision, 1.0, "auto"), pictures[:1]) as scorer:
         scorer.predict(pictures[:1])
-        yield Ours(scorer, pictures, maps, targets, time.perf_counter() - begin)
-
-
-def way_of(precision: str, ours: Ours, compiled: bool) -> str:
-    return f"{precision}, compiled in {ours.seconds:.0f} s" if compiled else precision
+        yield Ours(scorer, pictures, maps, targets)
 
 
 def against_rise(arch: str, images: int, steps: int, precision: str) -> Iterator[Figure]:
     """The fixed protocol and the adaptive one against the same loop, and the throughput beside matrix products."""
     peer, pictures, maps = classifier_of(arch), draw_images(images), draw_maps(images)
     (rise_s,) = medians({"rise": lambda: rise_both(peer, pictures, maps, steps)}, 1).values()
-    for compiled in (False, True):
-        with our_engine(arch, images, precision, compiled) as ours:
-            fixed, adaptive = (timed(ours, kind) for kind in (steps, ADAPTIVE))
-        about = f"{arch}, {images} images, {steps} steps, {way_of(precision, ours, compiled)}"
-        yield speed(f"insertion and deletion, {about}", "RISE's loop", 2.5, fixed.seconds, rise_s)
-        name = f"insertion and deletion, adaptive ({adaptive.passes / images:.0f} passes an image), {about}"
-        yield speed(name, f"RISE's loop, {steps} steps", 15, adaptive.seconds, rise_s)
-        rate, machine = flops_of(classifier_of(arch)) * fixed.passes / fixed.seconds, matmul_rate(precision)
-        sizes = (f"{rate / 1e9:.0f} GFLOP/s", f"{machine / 1e9:.0f} GFLOP/s")
-        yield Figure(f"scoring throughput, {about}", "the machine's matrix products", rate / machine, 0.55, *sizes)
+    with our_engine(arch, images, precision) as ours:
+        fixed, adaptive = (timed(ours, kind) for kind in (steps, ADAPTIVE))
+    about = f"{arch}, {images} images, {steps} steps, {precision}"
+    yield speed(f"insertion and deletion, {about}", "RISE's loop", 2.5, fixed.seconds, rise_s)
+    name = f"insertion and deletion, adaptive ({adaptive.passes / images:.0f} passes an image), {about}"
+    yield speed(name, f"RISE's loop, {steps} steps", 15, adaptive.seconds, rise_s)
+    rate, machine = flops_of(classifier_of(arch)) * fixed.passes / fixed.seconds, matmul_rate(precision)
+    sizes = (f"{rate / 1e9:.0f} GFLOP/s", f"{machine / 1e9:.0f} GFLOP/s")
+    yield Figure(f"scoring throughput, {about}", "the machine's matrix products", rate / machine, 0.55, *sizes)
 
 
 @dataclass(frozen=True)
@@ -130,10 +121,10 @@ def against_torchcam(arch: str, images: int, steps: int, rounds: int, precision:
         metric = DeletionInsertionMetric(extractor, partial(torch.softmax, dim=-1), steps=steps)
         metric.update(pictures)
 
-    with our_engine(arch, images, precision, compiled=True) as ours:
+    with our_engine(arch, images, precision) as ours:
         ways = {"ours": lambda: ours.curves(steps=steps, insertion_substrate="zero"), "theirs": theirs}
         times = medians(ways, rounds)
-    about = f"{arch}, {images} images, {steps} steps, {way_of(precision, ours, True)}"
+    about = f"{arch}, {images} images, {steps} steps, {precision}"
     return speed(f"insertion and deletion, {about}", "torchcam, fp32", 2, *times.values())
 
 
@@ -157,14 +148,14 @@ def against_quantus(arch: str, images: int, steps: int, rounds: int, precision: 
     """Pixel flipping to black; Quantus flips channels one by one, three for a pixel."""
     peer, pictures, maps = classifier_of(arch), draw_images(images), draw_maps(images)
     metric = quantus.PixelFlipping(features_in_step=3 * SIDE_PX**2 // steps, disable_warnings=True)
-    with our_engine(arch, images, precision, compiled=True) as ours:
+    with our_engine(arch, images, precision) as ours:
         given = {"x_batch": pictures.numpy(), "y_batch": ours.targets.numpy(), "a_batch": maps[:, None].numpy()}
         ways = {
             "ours": lambda: pixel_flipping(ours, steps),
             "theirs": lambda: metric(model=peer, softmax=True, device="cpu", **given),
         }
         times = medians(ways, rounds)
-    about = f"{arch}, {images} images, {steps} steps, {way_of(precision, ours, True)}"
+    about = f"{arch}, {images} images, {steps} steps, {precision}"
     return speed(f"pixel flipping, {about}", "Quantus, fp32", 4, *times.values())
 
 

@@ -223,7 +223,6 @@ class ScoreParams(ProtocolParams):
     variants: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], dict[str, Any]]
     batch_size: Count | Literal["auto"]
     precision: Literal["auto", "fp32", "bf16"]
-    compiled: bool
     pointing_tolerance_px: Annotated[int, Field(ge=0)]
     trust_images: Count
     bootstrap_resamples: Annotated[int, Field(ge=100)]

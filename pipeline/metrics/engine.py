@@ -98,7 +98,6 @@ class Engine:
     precision: str
     temperature: float
     batch_size: int | str
-    compiled: bool
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,6 @@ def scorer_of(
     device = classifier.mean.device
     with scoring(classifier, engine.precision, engine.temperature) as predict:
         size = batch_within(predict, example.to(device)) if isinstance(engine.batch_size, str) else engine.batch_size
-    compile_for = size if engine.compiled else None
-    with scoring(classifier, engine.precision, engine.temperature, compile_for) as predict:
         yield Scorer(predict, device, protocol, size)
 
 

@@ -93,7 +93,6 @@ def insertion_deletion(
     temperature: float = 1.0,
     precision: str = "fp32",
     batch_size: int | Literal["auto"] = "auto",
-    compiled: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> InsertionDeletion:
     """Scores by RISE's protocol; every image is scored as if alone, whatever the batch.
@@ -113,8 +112,6 @@ def insertion_deletion(
         temperature: divides the logits, see `pipeline.metrics.calibration.fit_temperature`.
         precision: fp32, bf16, or auto, which is bf16 on a GPU that has it.
         batch_size: perturbed images at a time; `auto` measures how many fit.
-        compiled: run the model through torch.compile, which needs a C++ compiler and takes a minute; it pays from some
-            thousand passes on.
         progress: told how many images are done, and of how many; a bar with the time left is shown on a terminal.
 
     Raises:
@@ -136,7 +133,7 @@ def insertion_deletion(
     if ANOTHER_IMAGE in substrates and len(images) < 2:
         raise StudyError("substrates: another_image needs two images or more")
     asked = None if targets is None else checked_targets(targets, len(images), classifier.backbone)
-    engine = Engine(precision, temperature, batch_size, compiled)
+    engine = Engine(precision, temperature, batch_size)
     with scorer_of(classifier, protocol, engine, images[:1]) as scorer:
         batch = _given(scorer, images, attributions, asked)
         insertion, deletion = (joined(parts) for parts in zip(*_in_blocks(scorer, batch, progress), strict=True))

@@ -69,7 +69,7 @@ def score_cell(
     drawn = {}
     for name, protocol in protocols.items():
         temperature = calibration["temperature"] if asked[name].calibrated else 1.0
-        engine = Engine(params.precision, temperature, params.batch_size, params.compiled)
+        engine = Engine(params.precision, temperature, params.batch_size)
         drawn[name] = draw(subject, protocol, engine, done)
     scores = {
         name: score_table(subject.explained, each.curves, prepared.index, each.protocol).assign(

@@ -1,6 +1,5 @@
 """The public face: any timm model, the engine's own protocol, the model left as it was, bad input told."""
 
-import shutil
 import subprocess
 import sys
 
@@ -113,20 +112,6 @@ def test_bf16_says_how_far_it_is_from_fp32():
     assert exact.disagreement == 0
     assert 0 < rough.disagreement < 0.1
     assert (exact.deletion_auc - rough.deletion_auc).abs().max() <= 0.1
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_compiled_model_gives_the_same_and_is_forgotten_afterwards():
-    classifier, images, maps = sharpened("swin"), draw_images(3), maps_of(3)
-    for _ in range(2):
-        plain, compiled = (
-            insertion_deletion(classifier, images, maps, targets=[0, 1, 2], steps=5, batch_size=4, compiled=way)
-            for way in (False, True)
-        )
-        assert same(plain, compiled)
-        with torch.no_grad():  # as if trained on
-            classifier.backbone.get_classifier().weight.neg_()
 
 
 def test_order_unit_and_temperature_are_those_of_the_engine():

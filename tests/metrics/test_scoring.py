@@ -35,7 +35,7 @@ EXPLAIN = ExplainParams(
 )  # fmt: skip
 SCORE = ScoreParams(
     steps=8, insertion_substrate="blur", deletion_substrate="zero", unit_px=1, order="most_relevant_first",
-    calibrated=False, variants={}, batch_size=50, precision="fp32", compiled=False,
+    calibrated=False, variants={}, batch_size=50, precision="fp32", 
     pointing_tolerance_px=0, trust_images=4, bootstrap_resamples=100,
 )  # fmt: skip
 HALF = (0.5, 0.5, 0.5)
