@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.curves import against_quantus, against_rise, against_torchcam
+from benchmarks.curves import against_quantus, against_rise, against_torchcam, matmul_rate
 from benchmarks.explaining import explaining
 from benchmarks.timing import Figure, machine
 
@@ -57,9 +57,18 @@ def write(found: list[Figure]) -> None:
     head = "| what | peer | ours | theirs | ratio | at least | met |\n|---|---|---|---|---|---|---|"
     table = "\n".join([head, *map(line, found)])
     about = f"Measured by `make bench` on: {machine()}. {packages}."
-    (HERE / "RESULTS.md").write_text(f"# Speed beside peers\n\n{about}\n\n{table}\n")
+    (HERE / "RESULTS.md").write_text(f"# Speed beside peers\n\n{about}\n\n{table}\n\n{bound()}\n")
     kept = [{key: asdict(figure)[key] for key in ("name", "peer", "ratio", "at_least")} for figure in found]
     (HERE / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def bound() -> str:
+    """What no engine that runs every step can exceed."""
+    fp32, bf16 = (matmul_rate(precision) / 1e9 for precision in ("fp32", "bf16"))
+    return (
+        f"This machine's matrix products run at {fp32:.0f} GFLOP/s in fp32 and {bf16:.0f} in bf16. The peers run every "
+        f"step in fp32, so whoever runs every step in bf16 gains {bf16 / fp32:.1f} times at most; adaptive steps gain more."
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,14 @@ from pipeline.report.cells import Cell, load_cells, refuse_other_images, title_o
 from pipeline.report.figures import write_figures
 from pipeline.report.findings import MIN_IMAGES, by_dataset, study_findings, write_findings
 from pipeline.report.gallery import Shown, errors, gallery, png_uri
-from pipeline.report.tables import HIGHER_IS_BETTER, arrow, classification_table, heatmap_table, write_tables
+from pipeline.report.tables import (
+    HIGHER_IS_BETTER,
+    arrow,
+    classification_table,
+    heatmap_table,
+    size_table,
+    write_tables,
+)
 
 PHANTOM = "phantom"
 
@@ -50,6 +57,7 @@ class DatasetView:
     classification: list[Row]
     heatmaps: dict[str, list[Row]]  # model -> a row for each method and baseline
     has_masks: bool
+    sizes: list[Row]  # localisation of each model's methods by the size of the finding
     figures: dict[str, str]  # kind -> data URI
     gallery: list[Shown]
     errors: dict[str, list[Shown]]  # model -> its errors
@@ -123,6 +131,7 @@ def _view(cells: list[Cell], prepared: Prepared, source: str, params: ReportPara
         classification=_classification_rows(cells),
         heatmaps=_heatmap_rows(cells),
         has_masks=prepared.masks is not None,
+        sizes=_size_rows(cells),
         figures={kind: png_uri(path) for kind, path in write_figures(cells, report_dir).items()},
         gallery=gallery(cells, prepared, params.gallery_images),
         errors={cell.model: errors(cell, prepared, params.gallery_images) for cell in cells},
@@ -144,6 +153,12 @@ def _heatmap_rows(cells: Sequence[Cell]) -> dict[str, list[Row]]:
         table[f"{metric}_best"] = mark_best(table, metric)
     rows = _records(table)
     return {cell.model: [row for row in rows if row["model"] == cell.model] for cell in cells}
+
+
+def _size_rows(cells: Sequence[Cell]) -> list[Row]:
+    """Without the baselines, which the CSV has."""
+    table = size_table(cells)
+    return _records(table[table["method"].isin(cells[0].explanation.methods)])
 
 
 def _records(table: pd.DataFrame) -> list[Row]:

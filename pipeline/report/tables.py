@@ -21,6 +21,8 @@ LOCALISATION_METRICS = (
     "pointing_game", "pointing_chance", "mass_ratio", "mass_over_chance", "rank_accuracy", "average_precision",
     "top_k_iou",
 )  # fmt: skip
+COLUMN_OF = {"pointing_game": "pointing_hit", "pointing_chance": "mask_fraction"}  # of localisation.csv, else the same
+SIZES = ("small", "medium", "large")
 PROTOCOL = (
     "insertion_substrate", "deletion_substrate", "steps", "adaptive", "unit_px", "order", "temperature",
     "probability_full",
@@ -99,6 +101,25 @@ def variant_table(cells: Sequence[Cell]) -> pd.DataFrame:
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["dataset", "model", "variant", "method", *PROTOCOL])
 
 
+def size_table(cells: Sequence[Cell]) -> pd.DataFrame:
+    """Localisation of the predicted-class maps by the size of the finding; images without a mask are in none."""
+    frames = [
+        cell.localisation[cell.localisation["target_rule"] == "predicted"]
+        .groupby(["method", "size"], sort=False)
+        .agg(images=("row", "nunique"), **{name: (COLUMN_OF.get(name, name), "mean") for name in LOCALISATION_METRICS})
+        .reset_index()
+        .assign(dataset=cell.dataset, model=cell.model)
+        for cell in cells
+        if not cell.localisation.empty
+    ]
+    columns = ["dataset", "model", "method", "size", "images", *LOCALISATION_METRICS]
+    if not frames:
+        return pd.DataFrame(columns=columns)
+    table = pd.concat(frames)
+    order = table["size"].map(SIZES.index)
+    return table.assign(order=order).sort_values(["dataset", "model", "method", "order"])[columns]
+
+
 def trust_table(cells: Sequence[Cell]) -> pd.DataFrame:
     """Means of the trust checks, one row for each cell, method and check; `undefined` counts images without a value."""
     rows = [
@@ -122,6 +143,7 @@ def write_tables(cells: Sequence[Cell], report_dir: Path) -> None:
         "misclassified": misclassified_table(cells),
         "misclassified_scores": misclassified_scores_table(cells),
         "variants": variant_table(cells),
+        "localisation_by_size": size_table(cells),
         "trust": trust_table(cells),
     }
     for name, table in tables.items():

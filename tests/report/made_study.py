@@ -219,7 +219,9 @@ def make_scores(
 def made_localisation(dataset: str, scores: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     table = scores[scores["curve"] == "insertion"][["row", "label", "target_rule", "method"]].copy()
     table["pointing_hit"] = rng.random(len(table)) < 0.5
-    table["mass_ratio"], table["mask_fraction"] = rng.uniform(0.1, 0.5, len(table)), 0.11
+    for name in ("mass_ratio", "mass_over_chance", "rank_accuracy", "average_precision", "top_k_iou"):
+        table[name] = rng.uniform(0.1, 0.5, len(table))
+    table["mask_fraction"], table["size"] = 0.11, np.where(table["row"] % 2, "large", "small")
     has_mask = (table["label"] > 0) & (dataset == "busi")
     return table[has_mask].drop(columns="label")
 

@@ -118,6 +118,18 @@ def test_the_scores_of_the_summary_stand_on_the_page(study: Study, text: str) ->
     assert f"{value:.3f}" in text
 
 
+def test_localisation_stands_by_the_size_of_the_finding(study: Study, report: Path, text: str) -> None:
+    table = pd.read_csv(report / "tables" / "localisation_by_size.csv")
+    assert set(table["dataset"]) == {"busi"}
+    assert set(table["size"]) == {"small", "large"}
+    lines = pd.read_csv(study.data / "scores" / "busi" / "dino" / "localisation.csv")
+    chosen = lines.query("target_rule == 'predicted' and method == 'gradcam' and size == 'large'")
+    found = table.query("model == 'dino' and method == 'gradcam' and size == 'large'")
+    assert found["images"].tolist() == [len(chosen)]
+    assert found["mass_ratio"].tolist() == pytest.approx([chosen["mass_ratio"].mean()])
+    assert "Localisation by the size of the" in text
+
+
 def test_a_further_protocol_is_told_with_its_settings(report: Path, text: str) -> None:
     assert "patches" in text
     assert f"{STEPS} steps, adaptive, squares of 8 px" in text
