@@ -67,7 +67,8 @@ def bound() -> str:
     fp32, bf16 = (matmul_rate(precision) / 1e9 for precision in ("fp32", "bf16"))
     return (
         f"This machine's matrix products run at {fp32:.0f} GFLOP/s in fp32 and {bf16:.0f} in bf16. The peers run every "
-        f"step in fp32, so whoever runs every step in bf16 gains {bf16 / fp32:.1f} times at most; adaptive ones gain more."
+        f"step in fp32, so whoever runs every step in bf16 gains {bf16 / fp32:.1f} times at most; adaptive ones gain "
+        "more."
     )
 
 
