@@ -51,7 +51,7 @@ test: setup  ## all tests
 test-fast: setup  ## the tests that take under a minute together
 	$(BIN)/python -m pytest -m "not slow"
 
-bench: setup  ## our speed beside that of our peers (20 minutes on 2 idle cores); writes benchmarks/RESULTS.md
+bench: setup  ## our speed beside that of our peers (11 minutes on 2 idle cores); writes benchmarks/RESULTS.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
