@@ -27,6 +27,8 @@ from tests.metrics.test_faithfulness import rise_run
 from tests.models.tiny import ARCHITECTURES, build
 from tests.prepared import CLASSES, SIDE_PX, write_prepared
 
+pytestmark = pytest.mark.slow
+
 STUDY = StudyParams(datasets=("colours",), models=("swin",), seed=0, device="cpu", threads=1)
 EXPLAIN = ExplainParams(
     methods=("gradcam", "gradient_rollout"), max_images=None, overlays=0, batch_size=32, rollout_mode="corrected",
@@ -258,7 +260,6 @@ def test_a_number_of_steps_that_cannot_be_equal_is_said(scored: Cell, caplog: py
     assert "94" in caplog.text
 
 
-@pytest.mark.slow
 def test_adaptive_steps_give_the_areas_of_all_for_fewer_passes(scored: Cell):
     full, bent = scored.score("full", steps=224), scored.score("bent", steps="adaptive")
     areas, rough = scored.table("scores", of="full"), scored.table("scores", of="bent")

@@ -18,6 +18,8 @@ from tests.models.tiny import ARCHITECTURES, build
 from tests.pretraining.test_dino import PARAMS as DINO
 from tests.pretraining.test_distilled import PARAMS as DISTILLED
 
+pytestmark = pytest.mark.slow
+
 EMBEDDED = load_params(Path(__file__).parents[2] / "params.yaml")
 WHO_LEARNS_HOW = [("vit", "supervised"), ("deit", "distilled"), ("dino", "dino"), ("swin", "supervised"),
                   ("swin", "dino"), ("deit", "dino"), ("deit", "supervised")]  # fmt: skip

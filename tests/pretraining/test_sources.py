@@ -28,6 +28,7 @@ def prepare(tmp_path: Path, **changes: object) -> list[Path]:
     return prepare_sources(params_of(**changes), tmp_path / "corpus", ignore)
 
 
+@pytest.mark.slow
 def test_no_phantom_is_one_of_the_studys(tmp_path):
     params = params_of()
     (prepared,) = prepare(tmp_path)
