@@ -1,22 +1,27 @@
-"""Intervals of means over images."""
+"""Means over images with intervals, tests in pairs, and agreement of rankings; by scipy, wherever scipy has it.
+
+Several series of values on the same images (one row each) are resampled alike, so that what is compared belongs
+together, and a row's result does not depend on which others stand beside it.
+"""
 
 import math
 import warnings
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
-from scipy.stats import DegenerateDataWarning, bootstrap
+from scipy import stats
 
 CONFIDENCE = 0.95
-VALUES_AT_A_TIME = 1 << 22  # resampled values held in memory, about 64 MB with their indices
+VALUES_AT_A_TIME = 1 << 20  # resampled values held in memory, about 16 MB with their indices
+Rows = Float[np.ndarray, "k n"]
 
 
 def mean_interval(values: Float[np.ndarray, " n"], seed: int, resamples: int) -> tuple[float, float, float]:
     """Mean of the values and the low and high end of its 95 % interval, by the BCa bootstrap over images.
 
     Equal values have no spread to resample: the interval is the mean itself. One value says nothing about spread: its
-    low and high are NaN, and whoever writes a record leaves them out. Equal seeds resample equal-length values alike,
-    so intervals of methods scored on the same images belong together.
+    low and high are NaN, and whoever writes a record leaves them out.
 
     Raises:
         ValueError: there are no values.
@@ -24,27 +29,149 @@ def mean_interval(values: Float[np.ndarray, " n"], seed: int, resamples: int) ->
     """
     if len(values) == 0:
         raise ValueError("values: the mean of nothing has no interval")
-    mean = float(values.mean())
+    mean, low, high = mean_intervals(values[None], seed, resamples)[0]
+    return float(mean), float(low), float(high)
+
+
+def mean_intervals(values: Rows, seed: int, resamples: int) -> Float[np.ndarray, "k 3"]:
+    """`mean_interval` of each row."""
+    means = values.mean(axis=1)
+    if values.shape[1] == 1:
+        return np.stack([means, np.full_like(means, math.nan), np.full_like(means, math.nan)], axis=1)
+    ends = np.stack([means, means], axis=1)
+    spread = np.ptp(values, axis=1) > 0
+    ends[spread] = _bootstrap(values[spread], seed, resamples, "BCa")
+    failed = ~np.isfinite(ends).all(axis=1)  # BCa's correction is 0/0 where resamples hardly differ
+    ends[failed] = _bootstrap(values[failed], seed, resamples, "percentile")
+    return np.column_stack([means, ends])
+
+
+def two_level_interval(values: Float[np.ndarray, "seeds n"], seed: int, resamples: int) -> tuple[float, float, float]:
+    """Mean over fine-tuning seeds and images with its 95 % interval, for seeds and images not seen alike.
+
+    The squared arms of two intervals are added: of the mean over images (each the average of its seeds; bootstrap) and
+    of the mean over seeds (Student's t, which is wide for few seeds, as it should be). What an image and a seed make
+    of each other is in both, so the interval is rather too wide than too narrow. One seed is `mean_interval`.
+
+    Source: the recovery of variance estimates of Zou and Donner 2008, Statistics in Medicine 27, 1693-1702.
+    """
+    mean, low, high = mean_interval(values.mean(axis=0), seed, resamples)
     if len(values) == 1:
-        return mean, math.nan, math.nan
-    if np.ptp(values) == 0:
-        return mean, mean, mean
-    low, high = _bootstrap(values, seed, resamples, "BCa")
-    if not (math.isfinite(low) and math.isfinite(high)):  # BCa's correction is 0/0 where resamples hardly differ
-        low, high = _bootstrap(values, seed, resamples, "percentile")
-    return mean, low, high
+        return mean, low, high
+    arm = stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * stats.sem(values.mean(axis=1))
+    return mean, mean - math.hypot(mean - low, arm), mean + math.hypot(high - mean, arm)
 
 
-def _bootstrap(values: Float[np.ndarray, " n"], seed: int, resamples: int, method: str) -> tuple[float, float]:
+def paired_tests(differences: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
+    """Each column's differences, image by image, against none: one row for each column, in their order.
+
+    Columns:
+        images: that both sides of the difference were measured on.
+        difference, _low, _high: the mean with its interval.
+        win_share, _low, _high: share of images where the difference is positive; a tie counts half.
+        rank_biserial: -1 to 1, the size of the effect that Wilcoxon's test sees; 0 where all differences are 0.
+        p_wilcoxon, p_permutation: two-sided; the second flips signs, which is exact for the mean.
+    """
+    parts = [_tests(differences[columns].dropna(), seed, resamples) for columns in _measured_alike(differences)]
+    return pd.concat(parts).reindex(differences.columns) if parts else pd.DataFrame(index=differences.columns)
+
+
+def sign_flip_p(values: Rows, seed: int, resamples: int) -> Float[np.ndarray, " k"]:
+    """Two-sided p of each row's mean being 0, by flipping signs: all ways where they are fewer than `resamples`."""
+    found = stats.permutation_test(
+        (values,),
+        lambda rows, axis: rows.mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, VALUES_AT_A_TIME // values.size),
+        axis=-1,
+        rng=np.random.default_rng(seed),
+    )
+    return np.atleast_1d(found.pvalue)
+
+
+def wilcoxon_p(values: Float[np.ndarray, " n"]) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test; 1 where all values are 0."""
+    return float(stats.wilcoxon(values).pvalue) if np.any(values) else 1.0
+
+
+def rank_biserial(values: Float[np.ndarray, " n"]) -> float:
+    """Share of the rank sum that speaks for positive values less the share for negative ones, in [-1, 1].
+
+    Source: Kerby 2014, for Wilcoxon's matched pairs.
+    """
+    values = values[values != 0]
+    ranks = stats.rankdata(np.abs(values))
+    return float((np.sign(values) * ranks).sum() / ranks.sum()) if len(values) else 0.0
+
+
+def holm(p_values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """The p-values of one family of tests, corrected for their number; an undefined one stays and is not counted.
+
+    Source: Holm 1979.
+    """
+    adjusted = np.array(p_values, dtype=float)
+    order = np.argsort(adjusted)[: np.isfinite(adjusted).sum()]  # NaN sorts last
+    adjusted[order] = np.maximum.accumulate(adjusted[order] * np.arange(len(order), 0, -1)).clip(max=1)
+    return adjusted
+
+
+def rank_agreement(one: Float[np.ndarray, " k"], other: Float[np.ndarray, " k"]) -> tuple[float, float]:
+    """Kendall's tau-b of two rankings of the same things, and its p; NaN where one ranks nothing."""
+    found = stats.kendalltau(one, other)
+    return float(found.statistic), float(found.pvalue)
+
+
+def friedman(values: Float[np.ndarray, "n k"]) -> tuple[float, float, float]:
+    """Chi-squared and p of "all k treatments are alike on the n images", and Kendall's W: 0 no order, 1 always the same.
+
+    NaN where there are fewer than three treatments, or only ties.
+    """
+    images, treatments = values.shape
+    if treatments < 3 or images < 2 or (values == values[:, :1]).all():
+        return math.nan, math.nan, math.nan
+    found = stats.friedmanchisquare(*values.T)
+    return float(found.statistic), float(found.pvalue), float(found.statistic / (images * (treatments - 1)))
+
+
+def _measured_alike(differences: pd.DataFrame) -> list[list]:
+    """The columns in groups that miss the same images; columns without any image are in none."""
+    patterns: dict[bytes, list] = {}
+    for name, column in differences.items():
+        if (held := column.notna().to_numpy()).any():
+            patterns.setdefault(held.tobytes(), []).append(name)
+    return list(patterns.values())
+
+
+def _tests(differences: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
+    values = differences.to_numpy(float).T
+    wins = (np.sign(values) + 1) / 2
+    columns = {"images": np.full(len(values), values.shape[1])}
+    for name, rows in (("difference", values), ("win_share", wins)):
+        ends = ("", "_low", "_high")
+        columns |= {
+            f"{name}{end}": found for end, found in zip(ends, mean_intervals(rows, seed, resamples).T, strict=True)
+        }
+    columns["rank_biserial"] = np.array([rank_biserial(row) for row in values])
+    columns["p_wilcoxon"] = np.array([wilcoxon_p(row) for row in values])
+    columns["p_permutation"] = sign_flip_p(values, seed, resamples)
+    return pd.DataFrame(columns, index=differences.columns)
+
+
+def _bootstrap(values: Rows, seed: int, resamples: int, method: str) -> Float[np.ndarray, "k 2"]:
+    if not len(values):
+        return np.empty((0, 2))
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", DegenerateDataWarning)
-        interval = bootstrap(
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        interval = stats.bootstrap(
             (values,),
             np.mean,
             n_resamples=resamples,
-            batch=max(1, VALUES_AT_A_TIME // len(values)),
+            batch=max(1, VALUES_AT_A_TIME // values.size),
             confidence_level=CONFIDENCE,
             method=method,
+            axis=-1,
             rng=np.random.default_rng(seed),
         ).confidence_interval
-    return float(interval.low), float(interval.high)
+    return np.stack([interval.low, interval.high], axis=-1).reshape(-1, 2)
