@@ -13,7 +13,8 @@ def report() -> None:
     """Write the report on all cells of the study."""
     params = load_params()
     sources = {name: params.datasets[name].source for name in params.study.datasets}
-    write_step(DATA, REPORT, params.study.datasets, params.study.models, sources, params.report, seed=params.study.seed)
+    names = params.study.datasets, params.study.models
+    write_step(DATA, REPORT, *names, sources, params.report, params.findings, seed=params.study.seed)
 
 
 if __name__ == "__main__":

@@ -249,6 +249,21 @@ class ReportParams(Section):
     gallery_images: Count
 
 
+class FindingsParams(Section):
+    """The rules by which the study's claims are answered: measure -> threshold for each claim."""
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)]
+    test: Literal["permutation", "wilcoxon"]
+    min_images: Annotated[int, Field(ge=2)]
+    model: Annotated[str, Field(min_length=1)]
+    method: MethodName
+    scattered_method: MethodName
+    F1: dict[Literal["insertion_gain", "deletion_gain", "pointing_game", "mass_ratio"], float] = Field(min_length=1)
+    F2: dict[Literal["pointing_game", "mass_ratio", "shared_variance"], float] = Field(min_length=1)
+    F3: dict[Literal["gini"], float] = Field(min_length=1)
+    F4: dict[Literal["pointing_game", "mass_ratio"], float] = Field(min_length=1)
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -262,6 +277,7 @@ class Params(Section):
     explain: ExplainParams
     score: ScoreParams
     report: ReportParams
+    findings: FindingsParams
 
     @model_validator(mode="after")
     def _study_names_known_keys(self) -> "Params":

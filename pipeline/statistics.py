@@ -124,7 +124,7 @@ def rank_agreement(one: Float[np.ndarray, " k"], other: Float[np.ndarray, " k"])
 
 
 def friedman(values: Float[np.ndarray, "n k"]) -> tuple[float, float, float]:
-    """Chi-squared and p of "all k treatments are alike on the n images", and Kendall's W: 0 no order, 1 always the same.
+    """Chi-squared and p of "all k treatments are alike on the n images", and Kendall's W: 0 no order, 1 always one.
 
     NaN where there are fewer than three treatments, or only ties.
     """

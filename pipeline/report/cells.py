@@ -1,6 +1,6 @@
 """The files of one cell (dataset, model) as they were left by fine-tuning, explaining and scoring, read and checked."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,6 +125,11 @@ def load_cell(data_dir: Path, dataset: str, model: str) -> Cell:
     )
     _refuse_mixture(cell, sha256_of(explained / ATTRIBUTIONS))
     return cell
+
+
+def by_dataset(cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
+    names = dict.fromkeys(cell.dataset for cell in cells)
+    return [(name, [cell for cell in cells if cell.dataset == name]) for name in names]
 
 
 def load_heatmaps(heatmap_dir: Path) -> Heatmaps:

@@ -1,42 +1,62 @@
-"""The study's four claims, each answered from the files with numbers.
+"""The study's claims, each answered with numbers by a rule that `params.yaml` writes down before they are seen.
 
-Every claim comes down to measures: means over images whose 95 % bootstrap interval is held against a value that means
-"no effect". A measure speaks for the claim when its interval lies wholly on the claim's side, against it when wholly on
-the other, and is undecided otherwise or on fewer than MIN_IMAGES images. A claim is supported when every measure taken
-speaks for it, not supported when any speaks against it, else undecided; what could not be measured, as localisation on
-images without masks, has no vote. All must agree, so the intervals are not corrected for their number.
+A claim comes down to measures: means over images, each with its 95 % interval, a test in pairs and a threshold. One
+speaks for the claim where its whole interval lies on the claim's side of the threshold and its p, corrected by Holm for
+the measures of the claim, is below alpha; against it where both hold on the other side; it is undecided otherwise, or
+on too few images. A claim is supported when every measure taken speaks for it, not supported when any speaks against
+it, else undecided; what cannot be measured, as localisation on images without masks, has no vote.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from pipeline.files import write_text
-from pipeline.report.cells import Cell, twin_of
-from pipeline.report.overlays import strength, upsample
+from pipeline.params import FindingsParams
+from pipeline.report.comparisons import predicted_only
+from pipeline.report.evidence import COMMON_SIDE
 from pipeline.seeds import cell_seed
-from pipeline.statistics import mean_interval
+from pipeline.statistics import holm, sign_flip_p, two_level_interval, wilcoxon_p
 
 Verdict = Literal["supported", "not supported", "undecided", "not measured"]  # a finding has one of the first three
 
-MIN_IMAGES = 10  # a bootstrap over fewer images says little
 RESAMPLES = 2000
-COMMON_SIDE = 56  # maps of different grids are compared on one that 7, 14, 28 and 56 divide
-SAME_VARIANCE = 0.5  # r squared: two maps that share more than half of their variance are not told apart by class
+SIGN_FLIPS = 9999  # more than resamples, so that a p corrected for some rivals and measures can still be small
+FAR = 50  # times the images that a verdict would need: beyond it, more images are no advice
 
-CLAIMED_MODEL, CLAIMED_METHOD, SCATTERED_METHOD = "dino", "gradcam", "gradient_rollout"
-PerImage = pd.Series  # values by row of the prepared set
+NAMES = {
+    "insertion_gain": "insertion gain",
+    "deletion_gain": "deletion gain",
+    "pointing_game": "pointing game",
+    "mass_ratio": "mass inside the mask",
+    "shared_variance": "r² of predicted- and true-class maps",
+    "gini": "Gini index",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a claim turns on in one dataset: is the mean above the threshold?
+
+    `values` are images down and fine-tuning seeds across, by rival where there are several (the weakest lead counts).
+    """
+
+    dataset: str
+    name: str
+    threshold: float
+    values: dict[str, pd.DataFrame]
+    below: bool = False  # the claim wants the mean below
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number that bears on a claim; `effect` is a mean over `n` images, `null` the value of no effect."""
+    """The answer to a question; `null` is the threshold, `n` the images, `p` two-sided, `p_holm` corrected."""
 
     dataset: str
     name: str
@@ -45,8 +65,12 @@ class Measure:
     high: float | None
     null: float
     n: int
+    p: float | None
+    p_holm: float | None
     verdict: Verdict
-    note: str = ""
+    note: str
+    would_change: str  # what would make the verdict another one
+    below: bool
 
 
 @dataclass(frozen=True)
@@ -55,12 +79,13 @@ class Finding:
     claim: str
     rule: str
     verdict: Verdict
+    would_change: str
     measures: tuple[Measure, ...]
 
 
-def study_findings(cells: Sequence[Cell], seed: int) -> list[Finding]:
+def study_findings(evidence: pd.DataFrame, rules: FindingsParams, seed: int) -> list[Finding]:
     """F1 to F4 of the study, in order."""
-    return [answer(cells, seed) for answer in (most_faithful, discriminative, scattered, misclassified)]
+    return [answer(evidence, rules, seed) for answer in (most_faithful, discriminative, scattered, misclassified)]
 
 
 def write_findings(findings: Sequence[Finding], report_dir: Path) -> None:
@@ -68,84 +93,90 @@ def write_findings(findings: Sequence[Finding], report_dir: Path) -> None:
     write_text(report_dir / "findings.json", text + "\n")
 
 
-def most_faithful(cells: Sequence[Cell], seed: int) -> Finding:
-    """F1: DINO with Grad-CAM against the best other pair of model and method."""
-    sources = {
-        "insertion gain": lambda cell, method: gain(cell, method, "insertion"),
-        "deletion gain": lambda cell, method: gain(cell, method, "deletion"),
-        "pointing game": lambda cell, method: pointing(cell, method, "predicted"),
-    }
-    measures = [
-        lead(f"{name}: lead over the runner-up", dataset, group, values_of, seed)
-        for dataset, group in by_dataset(cells)
-        for name, values_of in sources.items()
+def most_faithful(evidence: pd.DataFrame, rules: FindingsParams, seed: int) -> Finding:
+    """F1: the claimed pair of model and method against every other pair."""
+    pair = f"{rules.model} with {rules.method}"
+    questions = [
+        Question(dataset, f"{NAMES[name]}: lead over the runner-up", threshold, leads(lines, name, rules))
+        for dataset, lines in _by_dataset(evidence)
+        for name, threshold in rules.F1.items()
     ]
     return conclude(
         "F1",
         "DINO with Grad-CAM is the most faithful and localised.",
-        "Of all pairs of model and method, dino with gradcam leads in insertion gain, deletion gain and pointing game. "
-        "Each lead is the mean difference, image by image, to the best other pair; its interval must lie above 0.",
-        measures,
+        f"Of all pairs of model and method, {pair} leads in {_listed(rules.F1)}: image by image, its mean difference "
+        "to each other pair lies above the threshold. The effect shown is the lead over the strongest other pair; its "
+        "p is the largest of all pairs while it leads, and corrected for the number of pairs ahead of it otherwise.",
+        questions,
+        rules,
+        seed,
     )
 
 
-def discriminative(cells: Sequence[Cell], seed: int) -> Finding:
-    """F2: Grad-CAM's maps lie on the evidence, and differ with the class asked for."""
-    measures = []
-    for dataset, group in by_dataset(cells):
-        chance = across_models(pointing(cell, CLAIMED_METHOD, "predicted") - chance_of(cell) for cell in group)
-        mass = across_models(
-            localised(cell, CLAIMED_METHOD, "predicted", "mass_ratio") - chance_of(cell) for cell in group
-        )
-        shared = across_models(shared_variance(cell, CLAIMED_METHOD) for cell in group)
-        measures += [
-            measure(dataset, "pointing game less chance", chance, seed),
-            measure(dataset, "mass inside the mask less chance", mass, seed),
-            measure(dataset, "r² of predicted- and true-class maps", shared, seed, null=SAME_VARIANCE, below=True),
-        ]
+def discriminative(evidence: pd.DataFrame, rules: FindingsParams, seed: int) -> Finding:
+    """F2: the claimed method's maps lie on the evidence, and differ with the class asked for."""
+    questions = [
+        _of_method(dataset, lines, name, threshold, rules.method)
+        for dataset, lines in _by_dataset(evidence)
+        for name, threshold in rules.F2.items()
+    ]
     return conclude(
         "F2",
         "Grad-CAM is class-discriminative and spatially precise.",
-        "Averaged over the models, gradcam's highest point and its mass fall inside the mask more often than the "
-        "mask's share of the image, which is chance; and on misclassified images its maps for the predicted and for "
-        "the true class share less than half of their variance.",
-        measures,
+        f"Averaged over the models, {rules.method}'s highest point and its mass fall inside the mask more often than "
+        "the mask's share of the image, which is chance; and on misclassified images its maps for the predicted and "
+        "for the true class share less of their variance than the threshold.",
+        questions,
+        rules,
+        seed,
     )
 
 
-def scattered(cells: Sequence[Cell], seed: int) -> Finding:
-    """F3: rollout's maps are less concentrated than Grad-CAM's on the same images."""
-    measures = [
-        measure(dataset, "Gini index, gradcam less gradient_rollout", across_models(map(sparseness_lead, group)), seed)
-        for dataset, group in by_dataset(cells)
-    ]
+def scattered(evidence: pd.DataFrame, rules: FindingsParams, seed: int) -> Finding:
+    """F3: the one method's maps are less concentrated than the other's on the same images."""
+    questions = []
+    for dataset, lines in _by_dataset(evidence):
+        for name, threshold in rules.F3.items():
+            sides = [per_image(lines, name, method) for method in (rules.method, rules.scattered_method)]
+            title = f"{NAMES[name]}: {rules.method} less {rules.scattered_method}"
+            questions.append(Question(dataset, title, threshold, {"": sides[0] - sides[1]}))
     return conclude(
         "F3",
         "Gradient Attention Rollout is more scattered.",
-        "Averaged over the models, the Gini index of gradcam's maps is above that of gradient_rollout's on the same "
-        f"images, both brought to {COMMON_SIDE} x {COMMON_SIDE}. 0 is a flat map, 1 a single bright point.",
-        measures,
+        f"Averaged over the models, the Gini index of {rules.method}'s maps is above {rules.scattered_method}'s on the "
+        f"same images, both on {COMMON_SIDE} x {COMMON_SIDE} points. 0 is a flat map, 1 a single bright point.",
+        questions,
+        rules,
+        seed,
     )
 
 
-def misclassified(cells: Sequence[Cell], seed: int) -> Finding:
-    """F4: on DINO's errors Grad-CAM still points into the mask."""
-    measures = []
-    for dataset, group in by_dataset(cells):
-        wrong = [_on_errors(cell) for cell in group if cell.model == CLAIMED_MODEL]
-        measures.append(measure(dataset, "pointing game less chance, on errors", across_models(wrong), seed))
+def misclassified(evidence: pd.DataFrame, rules: FindingsParams, seed: int) -> Finding:
+    """F4: on the claimed model's errors the claimed method still points into the mask."""
+    questions = []
+    for dataset, lines in _by_dataset(evidence):
+        wrong = lines[(lines["model"] == rules.model) & ~lines["correct"].astype(bool)]
+        for name, threshold in rules.F4.items():
+            asked = _of_method(dataset, wrong, name, threshold, rules.method)
+            questions.append(replace(asked, name=f"{asked.name}, on errors"))
     return conclude(
         "F4",
         "On misclassified images DINO with Grad-CAM still lights up relevant structures.",
-        "On the images that dino misclassified, the highest point of gradcam's map for the predicted class falls "
-        "inside the mask more often than the mask's share of the image.",
-        measures,
+        f"On the images that {rules.model} misclassified, the highest point of {rules.method}'s map for the predicted "
+        "class falls inside the mask more often than the mask's share of the image.",
+        questions,
+        rules,
+        seed,
     )
 
 
-def conclude(id: str, claim: str, rule: str, measures: Sequence[Measure]) -> Finding:
-    """The claim with the verdict that its measures add up to."""
-    return Finding(id, claim, rule, overall([each.verdict for each in measures]), tuple(measures))
+def conclude(
+    id: str, claim: str, rule: str, questions: Sequence[Question], rules: FindingsParams, seed: int
+) -> Finding:
+    """The claim with the verdict that the answers to its questions add up to."""
+    measures = judged([measured(question, rules, seed) for question in questions], rules)
+    verdict = overall([each.verdict for each in measures])
+    return Finding(id, claim, rule, verdict, _claim_would_change(verdict, measures), tuple(measures))
 
 
 def overall(verdicts: Sequence[Verdict]) -> Verdict:
@@ -154,121 +185,120 @@ def overall(verdicts: Sequence[Verdict]) -> Verdict:
     return "supported" if set(verdicts) - {"not measured"} == {"supported"} else "undecided"
 
 
-def measure(
-    dataset: str, name: str, values: PerImage, seed: int, null: float = 0.0, below: bool = False, note: str = ""
-) -> Measure:
-    """The mean of the values with its interval, and what it says; `below`: the claim wants it under `null`."""
-    values = values.dropna()
-    if values.empty:
-        return Measure(dataset, name, None, None, None, null, 0, "not measured", note or "no image to measure it on")
-    if len(values) < MIN_IMAGES:
-        return Measure(dataset, name, float(values.mean()), None, None, null, len(values), "undecided", note)
-    mean, low, high = mean_interval(values.to_numpy(float), cell_seed(seed, "findings", dataset, name), RESAMPLES)
-    return Measure(dataset, name, mean, low, high, null, len(values), judge(low, high, null, below), note)
+def measured(question: Question, rules: FindingsParams, seed: int) -> Measure:
+    """Mean, interval and p of the question; the verdict waits for the other measures of the claim."""
+    values = {rival: frame.dropna() for rival, frame in question.values.items()}
+    values = {rival: frame for rival, frame in values.items() if len(frame)}
+    blank = Measure(
+        question.dataset, question.name, None, None, None, question.threshold, 0, None, None, "not measured",
+        "no image to measure it on", "", question.below,
+    )  # fmt: skip
+    if not values:
+        return blank
+    rival = min(values, key=lambda name: (float(values[name].to_numpy().mean()), name))
+    frame, note = values[rival], f"runner-up: {rival}" if rival else ""
+    found = replace(blank, effect=float(frame.to_numpy().mean()), n=len(frame), note=note, verdict="undecided")
+    if len(frame) < rules.min_images:
+        return found
+    key = cell_seed(seed, "findings", question.dataset, question.name)
+    _, low, high = two_level_interval(frame.to_numpy(float).T, key, RESAMPLES)
+    return replace(found, low=low, high=high, p=_p_of(list(values.values()), question.threshold, rules.test, key))
 
 
-def judge(low: float, high: float, null: float, below: bool) -> Verdict:
-    above_null, below_null = low > null, high < null
-    if not (above_null or below_null):
+def judged(measures: Sequence[Measure], rules: FindingsParams) -> list[Measure]:
+    """The measures of one claim with corrected p-values, verdicts, and what would change them."""
+    adjusted = holm(np.array([math.nan if each.p is None else each.p for each in measures], dtype=float))
+    ready = [
+        replace(each, p_holm=None if math.isnan(p) else float(p)) for each, p in zip(measures, adjusted, strict=True)
+    ]
+    ready = [replace(each, verdict=judge(each, rules.alpha)) for each in ready]
+    return [replace(each, would_change=_would_change(each, rules)) for each in ready]
+
+
+def judge(measure: Measure, alpha: float) -> Verdict:
+    if measure.p_holm is None or measure.low is None or measure.high is None:
+        return measure.verdict
+    above, under = measure.low > measure.null, measure.high < measure.null
+    if measure.p_holm >= alpha or not (above or under):
         return "undecided"
-    return "supported" if below_null == below else "not supported"
+    return "supported" if under == measure.below else "not supported"
 
 
-def lead(
-    name: str,
-    dataset: str,
-    cells: Sequence[Cell],
-    values_of: Callable[[Cell, str], PerImage],
-    seed: int,
-) -> Measure:
-    """By how much the claimed pair is ahead of the best other pair, on the images that both were scored on."""
-    values = {(cell.model, method): values_of(cell, method) for cell in cells for method in cell.explanation.methods}
-    claimed = values.pop((CLAIMED_MODEL, CLAIMED_METHOD), pd.Series(dtype=float)).dropna()
-    ahead = {pair: (claimed - other).dropna() for pair, other in values.items()}
-    ahead = {pair: difference for pair, difference in ahead.items() if len(difference)}
-    if not ahead:
-        return measure(dataset, name, pd.Series(dtype=float), seed)
-    rival = min(ahead, key=lambda pair: (ahead[pair].mean(), pair))
-    return measure(dataset, name, ahead[rival], seed, note=f"runner-up: {' with '.join(rival)}")
+def leads(lines: pd.DataFrame, name: str, rules: FindingsParams) -> dict[str, pd.DataFrame]:
+    """By how much the claimed pair is ahead of each other pair, on the images that both were scored on."""
+    pairs = lines[["model", "method"]].drop_duplicates().itertuples(index=False, name=None)
+    values = {pair: per_image(lines[lines["model"] == pair[0]], name, pair[1]) for pair in pairs}
+    claimed = values.pop((rules.model, rules.method), None)
+    return {} if claimed is None else {" with ".join(pair): claimed - other for pair, other in values.items()}
 
 
-def gain(cell: Cell, method: str, curve: str) -> PerImage:
-    """AUC of the method against the random map of its grid, image by image, signed so that higher is better."""
-    aucs = cell.scores[(cell.scores["curve"] == curve) & (cell.scores["target_rule"] == "predicted")]
-    by_method = aucs.pivot(index="row", columns="method", values="auc")
-    difference = by_method[method] - by_method[twin_of(method, cell.explanation)]
-    return difference if curve == "insertion" else -difference
+def per_image(lines: pd.DataFrame, name: str, method: str) -> pd.DataFrame:
+    """Values of a method's maps for the class predicted, averaged over the models: images down, seeds across."""
+    chosen = predicted_only(lines[lines["method"] == method])
+    return chosen.pivot_table(index="row", columns="seed", values=name, aggfunc="mean", dropna=False)
 
 
-def localised(cell: Cell, method: str, rule: str, column: str) -> PerImage:
-    """A column of localisation.csv by image; empty where the dataset has no masks or the study not this method."""
-    table = cell.localisation
-    chosen = table[(table["method"] == method) & (table["target_rule"] == rule)]
-    return chosen.set_index("row")[column].astype(float)
+def _by_dataset(evidence: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The methods' lines of each dataset; the baselines make no claim."""
+    return ((str(name), lines) for name, lines in evidence[evidence["is_method"]].groupby("dataset", sort=False))
 
 
-def pointing(cell: Cell, method: str, rule: str) -> PerImage:
-    return localised(cell, method, rule, "pointing_hit")
+def _of_method(dataset: str, lines: pd.DataFrame, name: str, threshold: float, method: str) -> Question:
+    """What lies inside a mask is held against chance; shared variance is wanted below its threshold."""
+    values = per_image(lines, name, method)
+    if name == "shared_variance":
+        return Question(dataset, NAMES[name], threshold, {"": values}, below=True)
+    return Question(dataset, f"{NAMES[name]} less chance", threshold, {"": values - per_image(lines, "chance", method)})
 
 
-def chance_of(cell: Cell) -> PerImage:
-    """Share of the image inside the mask: what a blind guess gets."""
-    return localised(cell, CLAIMED_METHOD, "predicted", "mask_fraction")
+def _p_of(rivals: Sequence[pd.DataFrame], threshold: float, test: str, seed: int) -> float:
+    """Leading, the least sure lead counts; behind, the surest, corrected for how many rivals are ahead."""
+    shifted = [frame.mean(axis=1).to_numpy(float) - threshold for frame in rivals]
+    p_values = np.array([_p(values, test, seed) for values in shifted])
+    ahead = np.array([values.mean() < 0 for values in shifted])
+    return float(holm(p_values[ahead]).min() if ahead.any() else p_values.max())
 
 
-def shared_variance(cell: Cell, method: str) -> PerImage:
-    """r² of the maps for the predicted and the true class of each misclassified image; constant maps are left out."""
-    maps, rows = cell.heatmaps, cell.heatmaps.rows["true"]
-    if method not in cell.explanation.methods:
-        return pd.Series(dtype=float)
-    predicted = maps.attributions[f"{method}/predicted"][pd.Index(maps.rows["predicted"]).get_indexer(rows)]
-    true = maps.attributions[f"{method}/true"]
-    values = [_r_squared(one, other) for one, other in zip(predicted, true, strict=True)]
-    return pd.Series(values, index=rows, dtype=float)
+def _p(values: np.ndarray, test: str, seed: int) -> float:
+    return wilcoxon_p(values) if test == "wilcoxon" else float(sign_flip_p(values[None], seed, SIGN_FLIPS)[0])
 
 
-def sparseness_lead(cell: Cell) -> PerImage:
-    if not {CLAIMED_METHOD, SCATTERED_METHOD} <= set(cell.explanation.methods):
-        return pd.Series(dtype=float)
-    return sparseness(cell, CLAIMED_METHOD) - sparseness(cell, SCATTERED_METHOD)
+def _would_change(measure: Measure, rules: FindingsParams) -> str:
+    if measure.verdict == "not measured" or measure.effect is None:
+        return "images with masks, or the model and method that the claim names"
+    if measure.low is None or measure.high is None:
+        return f"at least {rules.min_images} images to measure it on; here are {measure.n}"
+    distance = abs(measure.effect - measure.null)
+    if measure.verdict == "undecided":
+        return _more_images(measure, distance, rules.alpha)
+    verb = "fall" if measure.effect > measure.null else "rise"
+    return f"the mean would have to {verb} by more than {distance:.3f}, past {measure.null:g}"
 
 
-def sparseness(cell: Cell, method: str) -> PerImage:
-    """Gini index of each image's map for its predicted class."""
-    maps = cell.heatmaps.attributions[f"{method}/predicted"]
-    values = [gini(upsample(strength(attribution), COMMON_SIDE)) for attribution in maps]
-    return pd.Series(values, index=cell.heatmaps.rows["predicted"], dtype=float)
+def _more_images(measure: Measure, distance: float, alpha: float) -> str:
+    """How many images would make an interval of the same spread miss the threshold, were the effect the true one."""
+    assert measure.low is not None
+    assert measure.high is not None
+    factor = ((measure.high - measure.low) / 2 / distance) ** 2 if distance else math.inf
+    if factor > FAR:
+        return f"a clearer effect: this one is next to {measure.null:g}"
+    if factor > 1:
+        needed = math.ceil(measure.n * factor)
+        return f"about {needed} images, if effect and spread stayed as they are on these {measure.n}"
+    return f"more images, for a corrected p below {alpha:g}; here it is {measure.p_holm:.2g}"
 
 
-def gini(attribution: Float[np.ndarray, "h w"]) -> float:
-    """0 for a flat map, towards 1 for a single bright point, NaN for a blank one.
-
-    Source: Hurley and Rickard 2009, Comparing measures of sparsity; used for explanations by Chalasani et al. 2020.
-    """
-    ordered = np.sort(attribution, axis=None).astype(np.float64)
-    if ordered[-1] <= 0:
-        return float("nan")
-    ranks = np.arange(1, ordered.size + 1)
-    return float(((2 * ranks - ordered.size - 1) * ordered).sum() / (ordered.size * ordered.sum()))
-
-
-def across_models(values: Iterable[PerImage]) -> PerImage:
-    """Mean over the models, image by image: the images stay the units that are resampled."""
-    frame = pd.concat([*values, pd.Series(dtype=float)], axis=1)
-    return frame.mean(axis=1)
+def _claim_would_change(verdict: Verdict, measures: Sequence[Measure]) -> str:
+    """Which measures hold the claim where it is."""
+    held = [each for each in measures if each.verdict == verdict]
+    if not held:
+        return "It could not be measured: images with masks, or the model and method that it names, would be needed."
+    names = "; ".join(f"{each.name} on {each.dataset} ({each.would_change})" for each in held)
+    if verdict == "supported":
+        return f"Any one of these turning: {names}."
+    return f"{'All of these turning' if verdict == 'not supported' else 'These becoming decided'}: {names}."
 
 
-def by_dataset(cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
-    names = dict.fromkeys(cell.dataset for cell in cells)
-    return [(name, [cell for cell in cells if cell.dataset == name]) for name in names]
-
-
-def _on_errors(cell: Cell) -> PerImage:
-    above = pointing(cell, CLAIMED_METHOD, "predicted") - chance_of(cell)
-    return above[above.index.isin(cell.heatmaps.rows["true"])]
-
-
-def _r_squared(one: Float[np.ndarray, "h w"], other: Float[np.ndarray, "h w"]) -> float:
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
-    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1] ** 2)
+def _listed(names: Iterable[str]) -> str:
+    *first, last = [NAMES[name] for name in names]
+    return f"{', '.join(first)} and {last}" if first else last

@@ -11,11 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from pipeline.data import get
 from pipeline.data.prepared import Prepared, load_prepared
 from pipeline.files import whole_folder, write_text
-from pipeline.params import ReportParams
+from pipeline.params import FindingsParams, ReportParams
 from pipeline.records import Audit
-from pipeline.report.cells import Cell, load_cells, refuse_other_images, title_of
+from pipeline.report.cells import Cell, by_dataset, load_cells, refuse_other_images, title_of
+from pipeline.report.evidence import evidence_of
 from pipeline.report.figures import write_figures
-from pipeline.report.findings import MIN_IMAGES, by_dataset, study_findings, write_findings
+from pipeline.report.findings import study_findings, write_findings
 from pipeline.report.gallery import Shown, errors, gallery, png_uri
 from pipeline.report.tables import (
     HIGHER_IS_BETTER,
@@ -70,6 +71,7 @@ def write_report(
     models: Sequence[str],
     sources: dict[str, str],
     report_params: ReportParams,
+    rules: FindingsParams,
     seed: int,
 ) -> Path:
     """The page written, `report_dir`/index.html; tables, figures, findings and metrics stand beside it.
@@ -80,16 +82,23 @@ def write_report(
         StudyError: a cell lacks a file, or its files do not belong together.
     """
     cells = load_cells(data_dir, datasets, models)
-    findings = study_findings(cells, seed)
+    prepared = {name: load_prepared(data_dir / "prepared" / name) for name in datasets}
+    traits = {name: getattr(each, "traits", pd.DataFrame()) for name, each in prepared.items()}
+    evidence = evidence_of(cells, traits)
+    findings = study_findings(evidence, rules, seed)
     with whole_folder(report_dir) as partial:
         write_tables(cells, partial)
         write_findings(findings, partial)
         views = [
-            _view(group, load_prepared(data_dir / "prepared" / name), sources[name], report_params, partial)
-            for name, group in by_dataset(cells)
+            _view(group, prepared[name], sources[name], report_params, partial) for name, group in by_dataset(cells)
         ]
         text = _template().render(
-            views=views, cells=cells, findings=findings, seed=seed, packages=package_table(cells), min_images=MIN_IMAGES
+            views=views,
+            cells=cells,
+            findings=findings,
+            seed=seed,
+            packages=package_table(cells),
+            min_images=rules.min_images,
         )
         write_text(partial / "index.html", text)
     return report_dir / "index.html"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.data.prepared import COLUMNS
 from pipeline.files import sha256_of
-from pipeline.params import ReportParams
+from pipeline.params import ReportParams, load_params
 from pipeline.records import Audit, Classification, Dropped, Explanation, ProtocolScores, Receipt, Summary, Trust
 from pipeline.report.page import write_report
 
@@ -17,6 +17,7 @@ CLASSES = {"pbc": ("basophil", "eosinophil", "platelet"), "busi": ("normal", "be
 METHODS, BASELINES = ("gradcam", "gradient_rollout"), ("random", "centre", "edge")
 RULES = ("predicted", "true")
 SIDE, GRID, STEPS = 32, 4, 4
+RULES_OF_FINDINGS = load_params().findings
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,8 @@ class Study:
 
     def write_report(self, report: Path) -> Path:
         sources = dict.fromkeys(self.datasets, "phantom")
-        return write_report(
-            self.data, report, self.datasets, self.models, sources, ReportParams(gallery_images=3), seed=0
-        )
+        params = ReportParams(gallery_images=3)
+        return write_report(self.data, report, self.datasets, self.models, sources, params, RULES_OF_FINDINGS, seed=0)
 
 
 def make_study(data: Path, datasets: Sequence[str], models: Sequence[str], images: int) -> Study:

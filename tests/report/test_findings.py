@@ -1,137 +1,141 @@
 """Verdicts on planted numbers."""
 
-from dataclasses import replace
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.report.cells import Cell, load_cells
+from pipeline.params import FindingsParams
 from pipeline.report.findings import (
-    MIN_IMAGES,
+    Finding,
+    Question,
+    conclude,
     discriminative,
-    gain,
-    gini,
-    measure,
     misclassified,
     most_faithful,
     overall,
     scattered,
-    shared_variance,
     study_findings,
 )
-from tests.report.made_study import Study
+from tests.report.made_study import RULES_OF_FINDINGS as RULES
+from tests.report.worlds import CHANCE, made_evidence
+
+AHEAD = {"insertion_gain": 0.3, "deletion_gain": 0.3, "pointing_game": 0.8, "mass_ratio": 0.5}
+CLAIMED = ("dino", "gradcam")
 
 
-@pytest.fixture
-def cells(study: Study) -> list[Cell]:
-    """Both models on busi, which has masks."""
-    return load_cells(study.data, ["busi"], study.models)
+def asked(values: np.ndarray, rules: FindingsParams = RULES, threshold: float = 0.0, below: bool = False) -> Finding:
+    question = Question("busi", "measure", threshold, {"": pd.DataFrame({0: values})}, below)
+    return conclude("F0", "claim", "rule", [question], rules, seed=0)
 
 
-def with_scores(cell: Cell, aucs: dict[str, tuple[float, float]], hits: dict[str, float]) -> Cell:
-    """The cell with insertion and deletion AUCs, and pointing hits, planted by method; images differ a little."""
-    scores, places = cell.scores.copy(), cell.localisation.copy()
-    for method, (insertion, deletion) in aucs.items():
-        for curve, value in (("insertion", insertion), ("deletion", deletion)):
-            chosen = (scores["method"] == method) & (scores["curve"] == curve)
-            scores.loc[chosen, "auc"] = value + scores.loc[chosen, "row"] * 1e-4
-    places["pointing_hit"] = places["method"].map(hits).astype(float)
-    return replace(cell, scores=scores, localisation=places)
-
-
-LEVEL = {"random": (0.5, 0.5), "gradient_rollout": (0.5, 0.5), "gradcam": (0.5, 0.5)}
-BEST = LEVEL | {"gradcam": (0.7, 0.3)}
-MISSES, HITS = {"gradcam": 0.0, "gradient_rollout": 0.0}, {"gradcam": 1.0, "gradient_rollout": 0.0}
-
-
-def test_dino_with_gradcam_leading_everywhere_is_supported(cells: list[Cell]) -> None:
-    vit, dino = cells
-    found = most_faithful([with_scores(vit, LEVEL, MISSES), with_scores(dino, BEST, HITS)], seed=0)
+def test_the_claimed_pair_leading_everywhere_is_supported() -> None:
+    found = most_faithful(made_evidence({CLAIMED: AHEAD}), RULES, seed=0)
     assert found.verdict == "supported"
-    assert [each.effect for each in found.measures] == pytest.approx([0.2, 0.2, 1.0])
+    assert [each.effect for each in found.measures] == pytest.approx([0.3, 0.3, 0.8])
 
 
-def test_another_pair_leading_is_not_supported_and_named(cells: list[Cell]) -> None:
-    vit, dino = cells
-    found = most_faithful([with_scores(vit, BEST, HITS), with_scores(dino, LEVEL, MISSES)], seed=0)
+def test_another_pair_leading_is_not_supported_and_named() -> None:
+    found = most_faithful(made_evidence({("vit", "gradient_rollout"): AHEAD}), RULES, seed=0)
     assert found.verdict == "not supported"
-    assert {each.note for each in found.measures} == {"runner-up: vit with gradcam"}
+    assert {each.note for each in found.measures} == {"runner-up: vit with gradient_rollout"}
 
 
-def test_equal_pairs_are_undecided(cells: list[Cell]) -> None:
-    vit, dino = cells
-    found = most_faithful([with_scores(vit, BEST, HITS), with_scores(dino, BEST, HITS)], seed=0)
+def test_leading_all_pairs_but_an_equal_one_is_undecided() -> None:
+    found = most_faithful(made_evidence({CLAIMED: AHEAD, ("swin", "gradcam"): AHEAD}), RULES, seed=0)
     assert found.verdict == "undecided"
+    assert {each.note for each in found.measures} == {"runner-up: swin with gradcam"}
+    assert {each.p for each in found.measures} == {1.0}  # the two differ on no image
 
 
-def test_a_study_without_dino_measures_no_lead(cells: list[Cell]) -> None:
-    found = most_faithful(cells[:1], seed=0)
+def test_a_study_without_the_claimed_model_measures_no_lead() -> None:
+    evidence = made_evidence({CLAIMED: AHEAD})
+    found = most_faithful(evidence[evidence["model"] != "dino"], RULES, seed=0)
     assert found.verdict == "undecided"
     assert {each.verdict for each in found.measures} == {"not measured"}
+    assert "model and method" in found.would_change
 
 
-def test_a_gain_is_positive_where_the_method_beats_its_random_map(cells: list[Cell]) -> None:
-    cell = with_scores(cells[0], BEST, HITS)
-    assert gain(cell, "gradcam", "insertion").tolist() == pytest.approx([0.2] * cell.explanation.images)
-    assert gain(cell, "gradcam", "deletion").tolist() == pytest.approx([0.2] * cell.explanation.images)
+def test_maps_that_lie_in_the_mask_and_differ_by_class_are_discriminative_and_precise() -> None:
+    precise = {(model, "gradcam"): AHEAD for model in ("vit", "dino", "swin")}
+    pointing, mass, shared = discriminative(made_evidence(precise), RULES, seed=0).measures
+    assert (pointing.verdict, mass.verdict, shared.verdict) == ("supported",) * 3
+    assert pointing.effect == pytest.approx(0.8 - CHANCE)
+    assert shared.effect == pytest.approx(0)
 
 
-def test_maps_that_hit_the_mask_and_differ_by_class_are_discriminative_and_precise(cells: list[Cell]) -> None:
-    precise = [with_scores(cell, LEVEL, HITS) for cell in cells]
-    pointing, mass, shared = discriminative(precise, seed=0).measures
-    assert pointing.verdict == "supported"
-    assert pointing.effect == pytest.approx(1 - 0.11)
-    assert mass.verdict == "supported"
-    assert shared.effect is not None
-    assert shared.effect < 0.5
+def test_maps_alike_for_both_classes_do_not_discriminate() -> None:
+    alike = {(model, "gradcam"): AHEAD | {"shared_variance": 0.9} for model in ("vit", "dino", "swin")}
+    found = discriminative(made_evidence(alike), RULES, seed=0)
+    assert found.measures[2].verdict == found.verdict == "not supported"
 
 
-def test_maps_that_miss_the_mask_are_not_precise(cells: list[Cell]) -> None:
-    found = discriminative([with_scores(cell, LEVEL, MISSES) for cell in cells], seed=0)
-    assert found.verdict == "not supported"
+@pytest.mark.parametrize(("gini", "verdict"), [(0.4, "supported"), (-0.4, "not supported"), (0.0, "undecided")])
+def test_scatter_is_judged_by_the_gini_index(gini: float, verdict: str) -> None:
+    values = {(model, "gradcam"): {"gini": gini} for model in ("vit", "dino", "swin")}
+    assert scattered(made_evidence(values), RULES, seed=0).verdict == verdict
 
 
-def test_maps_that_are_the_same_for_both_classes_share_all_variance(cells: list[Cell]) -> None:
-    maps = cells[0].heatmaps
-    places = [maps.position("predicted", int(row)) for row in maps.rows["true"]]
-    same = maps.attributions | {"gradcam/true": maps.attributions["gradcam/predicted"][places] * 3}
-    values = shared_variance(replace(cells[0], heatmaps=replace(maps, attributions=same)), "gradcam")
-    assert values.tolist() == pytest.approx([1.0] * len(places))
+def test_only_the_errors_of_the_claimed_model_answer_the_fourth_claim() -> None:
+    evidence = made_evidence({CLAIMED: {"pointing_game": 0.8}}, wrong=12)
+    right = evidence["correct"] & (evidence["model"] == "dino")
+    evidence.loc[right, "pointing_game"] = -5
+    (found,) = misclassified(evidence, RULES, seed=0).measures
+    assert found.n == 12
+    assert found.verdict == "supported"
 
 
-def test_rollout_maps_flatter_than_gradcam_are_more_scattered(cells: list[Cell]) -> None:
-    assert scattered(cells, seed=0).verdict == "supported"  # the made-up Grad-CAM maps are cubes of random numbers
+def test_too_few_errors_decide_nothing_and_say_how_many_would() -> None:
+    (found,) = misclassified(made_evidence({CLAIMED: AHEAD}, wrong=RULES.min_images - 1), RULES, seed=0).measures
+    assert (found.verdict, found.p, found.low) == ("undecided", None, None)
+    assert found.would_change == "at least 10 images to measure it on; here are 9"
 
 
-def test_errors_that_still_point_into_the_mask_need_enough_images(cells: list[Cell]) -> None:
-    hits = [with_scores(cell, LEVEL, HITS) for cell in cells]
-    (found,) = misclassified(hits, seed=0).measures
-    assert 0 < found.n < MIN_IMAGES
-    assert found.verdict == "undecided"
-    assert found.effect == pytest.approx(1 - 0.11)
-
-
-def test_a_dataset_without_masks_has_no_vote_on_localisation(study: Study) -> None:
-    found = misclassified(load_cells(study.data, ["pbc"], study.models), seed=0)
+def test_images_without_masks_have_no_vote_on_localisation() -> None:
+    evidence = made_evidence({}, wrong=12).assign(pointing_game=np.nan, chance=np.nan)
+    found = misclassified(evidence, RULES, seed=0)
     assert [each.verdict for each in found.measures] == ["not measured"]
     assert found.verdict == "undecided"
 
 
 @pytest.mark.parametrize(("shift", "verdict"), [(1.0, "supported"), (-1.0, "not supported"), (0.0, "undecided")])
-def test_an_interval_beside_zero_decides(shift: float, verdict: str) -> None:
-    values = pd.Series(np.linspace(-0.5, 0.5, 40) + shift)
-    assert measure("d", "m", values, seed=0).verdict == verdict
+@pytest.mark.parametrize("test", ["permutation", "wilcoxon"])
+def test_mean_interval_and_p_beside_the_threshold_decide(shift: float, verdict: str, test: str) -> None:
+    rules = RULES.model_copy(update={"test": test})
+    assert asked(np.linspace(-0.5, 0.5, 40) + shift, rules).verdict == verdict
 
 
 def test_a_claim_from_below_is_read_the_other_way_round() -> None:
-    values = pd.Series(np.linspace(0.1, 0.2, 40))
-    assert measure("d", "m", values, seed=0, null=0.5, below=True).verdict == "supported"
-    assert measure("d", "m", values, seed=0, null=0.05, below=True).verdict == "not supported"
+    values = np.linspace(0.1, 0.2, 40)
+    assert asked(values, threshold=0.5, below=True).verdict == "supported"
+    assert asked(values, threshold=0.05, below=True).verdict == "not supported"
 
 
-def test_few_images_decide_nothing() -> None:
-    assert measure("d", "m", pd.Series([1.0] * (MIN_IMAGES - 1)), seed=0).verdict == "undecided"
+def test_an_interval_that_excludes_the_threshold_is_not_enough_without_its_p() -> None:
+    values = np.random.default_rng(0).normal(0.35, 1, 40)
+    alone = asked(values).measures[0]
+    questions = [Question("busi", str(number), 0.0, {"": pd.DataFrame({0: values})}) for number in range(8)]
+    found = conclude("F0", "claim", "rule", questions, RULES, seed=0)
+    assert alone.verdict == "supported"
+    assert found.measures[0].p_holm == pytest.approx(8 * found.measures[0].p, rel=0.3)
+    assert {each.verdict for each in found.measures} == {"undecided"}
+    assert "corrected p" in found.measures[0].would_change
+
+
+def test_an_undecided_measure_says_how_many_images_would_decide_it() -> None:
+    values = np.random.default_rng(0).normal(0.1, 1, 40)
+    measure = asked(values).measures[0]
+    needed = math.ceil(40 * ((measure.high - measure.low) / 2 / measure.effect) ** 2)
+    assert measure.would_change.startswith(f"about {needed} images")
+    assert "clearer effect" in asked(values - values.mean() + 1e-9).measures[0].would_change
+
+
+def test_seeds_that_disagree_leave_a_claim_undecided() -> None:
+    sure = made_evidence({(model, "gradcam"): {"gini": 0.1} for model in ("vit", "dino", "swin")}, seeds=(0, 1, 2))
+    assert scattered(sure, RULES, seed=0).verdict == "supported"
+    swings = sure["seed"].map({0: -0.4, 1: 0.0, 2: 0.4}) * (sure["method"] == "gradcam")
+    assert scattered(sure.assign(gini=sure["gini"] + swings), RULES, seed=0).verdict == "undecided"
 
 
 @pytest.mark.parametrize(
@@ -149,20 +153,13 @@ def test_a_claim_needs_every_measure_taken(verdicts: list[str], expected: str) -
     assert overall(verdicts) == expected
 
 
-def test_gini_of_a_flat_map_is_0_and_of_one_bright_point_almost_1() -> None:
-    point = np.zeros((10, 10))
-    point[3, 4] = 5
-    assert gini(np.ones((10, 10))) == pytest.approx(0)
-    assert gini(point) == pytest.approx(0.99)
-    assert np.isnan(gini(np.zeros((10, 10))))
-
-
-def test_gini_equals_the_mean_difference_of_all_pairs() -> None:
-    values = np.random.default_rng(0).random((3, 4))
-    pairs = [abs(one - other) for one in values.flat for other in values.flat]
-    assert gini(values) == pytest.approx(sum(pairs) / (2 * values.size * values.sum()))
-
-
-def test_all_four_claims_are_answered(study: Study) -> None:
-    found = study_findings(load_cells(study.data, study.datasets, study.models), seed=0)
+def test_all_four_claims_are_answered_and_say_what_would_change_them() -> None:
+    found = study_findings(made_evidence({CLAIMED: AHEAD}, wrong=5), RULES, seed=0)
     assert [each.id for each in found] == ["F1", "F2", "F3", "F4"]
+    assert all(each.would_change for each in found)
+
+
+def test_a_world_without_effects_supports_no_claim_more_often_than_alpha_allows() -> None:
+    rng, worlds = np.random.default_rng(0), 120
+    verdicts = [asked(rng.normal(size=25)).verdict for _ in range(worlds)]
+    assert sum(each != "undecided" for each in verdicts) / worlds <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / worlds)

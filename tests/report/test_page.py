@@ -14,6 +14,7 @@ from pipeline.params import ReportParams
 from pipeline.records import Explanation, Summary, Trust
 from pipeline.report.cells import load_cell, title_of, twin_of
 from pipeline.report.page import mark_best, write_report
+from tests.report.made_study import RULES_OF_FINDINGS as RULES
 from tests.report.made_study import STEPS, Study
 
 pytestmark = pytest.mark.slow
@@ -88,7 +89,8 @@ def test_the_page_says_that_phantoms_are_not_patients(text: str) -> None:
 def test_a_folder_as_source_is_named_without_its_path(own_study: Study, tmp_path: Path) -> None:
     sources = dict.fromkeys(own_study.datasets, "/home/someone/archives/bloodcells.zip")
     params = ReportParams(gallery_images=1)
-    page = write_report(own_study.data, tmp_path / "r", own_study.datasets, own_study.models, sources, params, seed=0)
+    names = own_study.datasets, own_study.models
+    page = write_report(own_study.data, tmp_path / "r", *names, sources, params, RULES, seed=0)
     text = page.read_text(encoding="utf-8")
     assert "bloodcells.zip" in text
     assert "/home/someone" not in text

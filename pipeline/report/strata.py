@@ -1,0 +1,61 @@
+"""Scores by strata: each class, right and wrong answers, the size of the finding, and the traits of the images.
+
+A misclassified image counts twice, never in one mean: explained for the class it was taken for, and for its true one.
+"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from pipeline.report.comparisons import predicted_only
+from pipeline.report.evidence import CELL, GAINS
+from pipeline.statistics import mean_interval
+
+ANSWERS = {
+    "right": ("predicted", True),
+    "wrong, for the class predicted": ("predicted", False),
+    "wrong, for the true class": ("true", False),
+}
+SIZES = ("small", "medium", "large")
+MEASURES = (*GAINS, "pointing_game", "mass_ratio")
+ENDS = ("", "_low", "_high")
+
+
+def strata_table(evidence: pd.DataFrame, traits: tuple[str, ...], seed: int, resamples: int) -> pd.DataFrame:
+    """Means of each cell's methods in each stratum with 95 % intervals; `chance` is the pointing game's.
+
+    Of several fine-tuning seeds the first is taken, the cell that is registered: which answers are wrong differs.
+    """
+    first = evidence[evidence["is_method"] & (evidence["seed"] == evidence["seed"].iloc[0])]
+    rows = [
+        {**dict(zip(("dataset", "model", "method"), names, strict=True)), "stratum": stratum, "level": level}
+        | {"images": part["row"].nunique(), "chance": part["chance"].mean()}
+        | _means(part, seed, resamples)
+        for names, lines in first.groupby([*CELL[:2], "method"], sort=False)
+        for stratum, level, part in _strata(lines, traits)
+        if len(part)
+    ]
+    columns = ["dataset", "model", "method", "stratum", "level", "images", "chance"]
+    return pd.DataFrame(rows, columns=columns + [f"{measure}{end}" for measure in MEASURES for end in ENDS])
+
+
+def _strata(lines: pd.DataFrame, traits: tuple[str, ...]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    predicted = predicted_only(lines)
+    for name, part in predicted.groupby("label"):
+        yield "class", str(name), part
+    for level, (rule, correct) in ANSWERS.items():
+        yield "answer", level, lines[(lines["target_rule"] == rule) & (lines["correct"] == correct)]
+    for size in SIZES:
+        yield "size", size, predicted[predicted["size"] == size]
+    for trait in traits:
+        for found, part in predicted.groupby(trait):
+            yield trait, str(found), part
+
+
+def _means(part: pd.DataFrame, seed: int, resamples: int) -> dict[str, float]:
+    means: dict[str, float] = {}
+    for measure in MEASURES:
+        if len(values := part[measure].dropna().to_numpy(float)):
+            found = mean_interval(values, seed, resamples)
+            means |= {f"{measure}{end}": value for end, value in zip(ENDS, found, strict=True)}
+    return means
