@@ -34,7 +34,12 @@ class VersionContent:
 
     @property
     def identity(self) -> dict[str, str]:
-        return {key: self.tags[key] for key in (MODEL, CHECKPOINT)}
+        return identity_of(self.tags)
+
+
+def identity_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags by which a version is found again."""
+    return {key: tags[key] for key in (MODEL, CHECKPOINT)}
 
 
 def ensure_registered_model(client: MlflowClient, wanted: RegisteredModel) -> None:

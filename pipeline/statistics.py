@@ -6,6 +6,7 @@ together, and a row's result does not depend on which others stand beside it.
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,19 @@ def mean_intervals(values: Rows, seed: int, resamples: int) -> Float[np.ndarray,
     failed = ~np.isfinite(ends).all(axis=1)  # BCa's correction is 0/0 where resamples hardly differ
     ends[failed] = _bootstrap(values[failed], seed, resamples, "percentile")
     return np.column_stack([means, ends])
+
+
+def stratified_interval(
+    strata: Sequence[Float[np.ndarray, " _"]], seed: int, resamples: int
+) -> tuple[float, float, float]:
+    """Mean of the strata's means, as the balanced accuracy is of recalls, with its 95 % interval.
+
+    Each stratum is resampled by itself, so that none can vanish; percentile bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    resampled = [rng.choice(values, (resamples, len(values))).mean(axis=1) for values in strata]
+    low, high = np.quantile(np.mean(resampled, axis=0), [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
+    return float(np.mean([values.mean() for values in strata])), float(low), float(high)
 
 
 def two_level_interval(values: Float[np.ndarray, "seeds n"], seed: int, resamples: int) -> tuple[float, float, float]:

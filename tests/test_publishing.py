@@ -11,6 +11,8 @@ import yaml
 from pipeline import publishing, tracking
 from pipeline.errors import StudyError
 from pipeline.publishing import CellFiles, Context, cell_params, read_cell
+from pipeline.publishing.cells import data_md5
+from pipeline.publishing.runs import report_run
 from pipeline.records import Audit, PretrainingReceipt, Summary
 from tests.cells import change_record, give_checkpoint, make_finished_study, published_study, tiny_params
 
@@ -78,7 +80,10 @@ def test_a_version_carries_its_evidence(study):
     assert version.tags["checkpoint_sha256"] == summary.checkpoint_sha256
     assert version.tags["data_hash"] == "d" * 64
     assert version.tags["gradcam/insertion_auc"] == f"{summary.metrics['gradcam']['insertion_auc']:.4f}"
+    assert version.description.startswith("# vit on busi")
     assert "| Grad-CAM |" in version.description
+    assert "## Model Examination" in version.description
+    assert len(version.description) <= 5000  # what MLflow's stores hold
     assert f"runs/{cell.run_id}" in version.description
     logged = study.client.get_logged_model(version.source.rpartition("/")[2])
     values = {metric.key: metric.value for metric in logged.metrics if metric.run_id == cell.run_id}
@@ -126,7 +131,7 @@ def test_a_changed_param_is_a_new_run_of_the_same_version(study):
     first = study.publish()[0]
     cell = CellFiles(study.data, "busi", "vit")
     params = {**cell_params(tiny_params(), "busi", "vit"), "score.batch_size": "7"}
-    second = publishing.publish_cell(study.client, cell, params, publishing.Context())
+    second = publishing.publish_cell(study.client, cell, params, Context())
     assert (second.created, second.version) == (True, first.version)
     assert study.client.get_run(second.run_id).data.params["score.batch_size"] == "7"
 
@@ -218,9 +223,9 @@ def test_a_cell_of_other_data_is_refused(tmp_path):
 def test_the_hash_that_dvc_gives_the_data_is_read_from_its_lock(tmp_path):
     lock = {"stages": {"preprocess@busi": {"outs": [{"path": "data/prepared/busi", "md5": "abc.dir"}]}}}
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
-    assert publishing.data_md5(tmp_path / "dvc.lock", tmp_path / "data/prepared/busi") == "abc.dir"
-    assert publishing.data_md5(tmp_path / "dvc.lock", tmp_path / "data/prepared/pbc") is None
-    assert publishing.data_md5(tmp_path / "none.lock", tmp_path / "data/prepared/pbc") is None
+    assert data_md5(tmp_path / "dvc.lock", tmp_path / "data/prepared/busi") == "abc.dir"
+    assert data_md5(tmp_path / "dvc.lock", tmp_path / "data/prepared/pbc") is None
+    assert data_md5(tmp_path / "none.lock", tmp_path / "data/prepared/pbc") is None
 
 
 def test_params_of_a_cell_are_flat_and_leave_out_the_others():
@@ -232,10 +237,10 @@ def test_params_of_a_cell_are_flat_and_leave_out_the_others():
 
 def test_an_absent_report_is_named(tmp_path):
     with pytest.raises(StudyError, match=r"metrics\.json: no such file; run `dvc repro report`"):
-        publishing.report_run(tmp_path, [], publishing.Context())
+        report_run(tmp_path, [], Context())
 
 
 def test_a_null_metric_of_the_report_is_left_out(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps({"busi": {"a": None, "b": 1.0}}))
     (tmp_path / "findings.json").write_text("[]")
-    assert publishing.report_run(tmp_path, [], publishing.Context()).metrics == {"busi/b": 1.0}
+    assert report_run(tmp_path, [], Context()).metrics == {"busi/b": 1.0}

@@ -114,7 +114,7 @@ def test_the_signature_names_every_class(served):
 
 def test_the_folder_holds_no_pickle(folder):
     kinds = {path.suffix for path in folder.rglob("*") if path.is_file() and "code" not in path.parts}
-    assert kinds <= {"", ".py", ".yaml", ".txt", ".json", ".safetensors"}
+    assert kinds <= {"", ".py", ".yaml", ".txt", ".json", ".md", ".safetensors"}
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pt", ".pth", ".pyc", ".bin")]
 
 

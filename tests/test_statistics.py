@@ -17,6 +17,7 @@ from pipeline.statistics import (
     rank_agreement,
     rank_biserial,
     sign_flip_p,
+    stratified_interval,
     two_level_interval,
     wilcoxon_p,
 )
@@ -97,6 +98,22 @@ def test_rows_resampled_together_get_the_intervals_that_they_get_alone():
     values = np.random.default_rng(0).normal(size=(3, 25))
     alone = [mean_interval(row, 4, 500) for row in values]
     assert mean_intervals(values, 4, 500) == pytest.approx(np.array(alone))
+
+
+def test_a_small_stratum_counts_as_much_as_a_large_one():
+    strata = [np.array([1.0, 1.0, 0.0, 1.0]), np.tile([0.0, 1.0], 50)]
+    mean, low, high = stratified_interval(strata, 0, 500)
+    assert mean == pytest.approx((0.75 + 0.5) / 2)
+    assert low < mean < high
+
+
+def test_intervals_of_the_balanced_accuracy_cover_it():
+    rng, worlds = np.random.default_rng(0), 300
+    covered = 0
+    for world in range(worlds):
+        _, low, high = stratified_interval([(rng.random(n) < p) * 1.0 for n, p in ((60, 0.9), (90, 0.7))], world, 400)
+        covered += low <= 0.8 <= high
+    assert covered / worlds >= 0.95 - 3.5 * math.sqrt(0.95 * 0.05 / worlds)
 
 
 def test_one_seed_has_the_interval_over_images():

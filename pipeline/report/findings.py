@@ -26,8 +26,7 @@ from pipeline.statistics import holm, sign_flip_p, two_level_interval, wilcoxon_
 
 Verdict = Literal["supported", "not supported", "undecided", "not measured"]  # a finding has one of the first three
 
-RESAMPLES = 2000
-SIGN_FLIPS = 9999  # more than resamples, so that a p corrected for some rivals and measures can still be small
+SIGN_FLIPS = 5  # times the resamples, so that a p corrected for some rivals and measures can still be small
 FAR = 50  # times the images that a verdict would need: beyond it, more images are no advice
 
 NAMES = {
@@ -201,8 +200,8 @@ def measured(question: Question, rules: FindingsParams, seed: int) -> Measure:
     if len(frame) < rules.min_images:
         return found
     key = cell_seed(seed, "findings", question.dataset, question.name)
-    _, low, high = two_level_interval(frame.to_numpy(float).T, key, RESAMPLES)
-    return replace(found, low=low, high=high, p=_p_of(list(values.values()), question.threshold, rules.test, key))
+    _, low, high = two_level_interval(frame.to_numpy(float).T, key, rules.resamples)
+    return replace(found, low=low, high=high, p=_p_of(list(values.values()), question.threshold, rules, key))
 
 
 def judged(measures: Sequence[Measure], rules: FindingsParams) -> list[Measure]:
@@ -251,16 +250,18 @@ def _of_method(dataset: str, lines: pd.DataFrame, name: str, threshold: float, m
     return Question(dataset, f"{NAMES[name]} less chance", threshold, {"": values - per_image(lines, "chance", method)})
 
 
-def _p_of(rivals: Sequence[pd.DataFrame], threshold: float, test: str, seed: int) -> float:
+def _p_of(rivals: Sequence[pd.DataFrame], threshold: float, rules: FindingsParams, seed: int) -> float:
     """Leading, the least sure lead counts; behind, the surest, corrected for how many rivals are ahead."""
     shifted = [frame.mean(axis=1).to_numpy(float) - threshold for frame in rivals]
-    p_values = np.array([_p(values, test, seed) for values in shifted])
+    p_values = np.array([_p(values, rules, seed) for values in shifted])
     ahead = np.array([values.mean() < 0 for values in shifted])
     return float(holm(p_values[ahead]).min() if ahead.any() else p_values.max())
 
 
-def _p(values: np.ndarray, test: str, seed: int) -> float:
-    return wilcoxon_p(values) if test == "wilcoxon" else float(sign_flip_p(values[None], seed, SIGN_FLIPS)[0])
+def _p(values: np.ndarray, rules: FindingsParams, seed: int) -> float:
+    if rules.test == "wilcoxon":
+        return wilcoxon_p(values)
+    return float(sign_flip_p(values[None], seed, SIGN_FLIPS * rules.resamples)[0])
 
 
 def _would_change(measure: Measure, rules: FindingsParams) -> str:

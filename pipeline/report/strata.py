@@ -3,7 +3,7 @@
 A misclassified image counts twice, never in one mean: explained for the class it was taken for, and for its true one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -21,7 +21,7 @@ MEASURES = (*GAINS, "pointing_game", "mass_ratio")
 ENDS = ("", "_low", "_high")
 
 
-def strata_table(evidence: pd.DataFrame, traits: tuple[str, ...], seed: int, resamples: int) -> pd.DataFrame:
+def strata_table(evidence: pd.DataFrame, traits: Sequence[str], seed: int, resamples: int) -> pd.DataFrame:
     """Means of each cell's methods in each stratum with 95 % intervals; `chance` is the pointing game's.
 
     Of several fine-tuning seeds the first is taken, the cell that is registered: which answers are wrong differs.
@@ -39,7 +39,7 @@ def strata_table(evidence: pd.DataFrame, traits: tuple[str, ...], seed: int, res
     return pd.DataFrame(rows, columns=columns + [f"{measure}{end}" for measure in MEASURES for end in ENDS])
 
 
-def _strata(lines: pd.DataFrame, traits: tuple[str, ...]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+def _strata(lines: pd.DataFrame, traits: Sequence[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
     predicted = predicted_only(lines)
     for name, part in predicted.groupby("label"):
         yield "class", str(name), part

@@ -1,16 +1,19 @@
-"""The study's numbers as tables: CSV files, one nested JSON for `dvc metrics show`, and a summary for the console."""
+"""The study's numbers as tables: CSV and LaTeX files, and one nested JSON for `dvc metrics show`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from pipeline.errors import StudyError
 from pipeline.files import write_text
-from pipeline.records import ORACLE, SWAPPED
-from pipeline.report.cells import Cell
+from pipeline.params import FindingsParams
+from pipeline.report.cells import TITLES, Cell, title_of
+from pipeline.report.comparisons import method_pairs, model_pairs, model_ranks, ruler_agreement, seed_table
+from pipeline.report.findings import Finding
+from pipeline.report.latex import latex_table
+from pipeline.report.strata import strata_table
+from pipeline.statistics import mean_interval, stratified_interval
 
 TEST_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
 INTERVAL_METRICS = (
@@ -32,20 +35,101 @@ MAP_METRICS = (*(name + end for name in INTERVAL_METRICS for end in ("", "_low",
 # True: higher is better. The tables and figures print the arrow, as a deletion AUC reads the other way round.
 HIGHER_IS_BETTER = dict.fromkeys((*TEST_METRICS, *INTERVAL_METRICS, "pointing_game", "mass_ratio"), True)
 HIGHER_IS_BETTER |= {"deletion_auc": False, "normalised_deletion_auc": False}
+ARROWS = {metric: "↑" if higher else "↓" for metric, higher in HIGHER_IS_BETTER.items()}
+ENDS = ("_low", "_high")
+
+
+# Raw AUCs depend on how sure a model is, so the best is sought within a model; gains and hits compare across models.
+BEST_WITHIN_MODEL = ("insertion_auc", "deletion_auc")
+BEST_ACROSS_MODELS = (*TEST_METRICS, "insertion_gain", "deletion_gain", "pointing_game", "mass_ratio")
+
+# What a paper shows of the wide tables; the others are shown whole.
+PAPER = {
+    "heatmaps": [
+        "dataset", "model", "method", "images",
+        *(f"{name}{end}" for name in INTERVAL_METRICS[:4] for end in ("", "_low", "_high")),
+        "pointing_game", "mass_ratio",
+    ],
+    "findings": ["finding", "dataset", "measure", "effect", "effect_low", "effect_high", "images", "p_holm", "verdict"],
+}  # fmt: skip
 
 
 def arrow(metric: str) -> str:
-    return "↑" if HIGHER_IS_BETTER[metric] else "↓"
+    return ARROWS[metric]
 
 
-def classification_table(cells: Sequence[Cell]) -> pd.DataFrame:
-    """Test metrics, one row for each cell."""
+def study_tables(
+    cells: Sequence[Cell],
+    repeats: Sequence[Sequence[Cell]],
+    evidence: pd.DataFrame,
+    findings: Sequence[Finding],
+    traits: Sequence[str],
+    rules: FindingsParams,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """Every table of the report by the name of its file.
+
+    Args:
+        repeats: the cells of each fine-tuning seed, the study's own first.
+        traits: columns of `evidence` that images are told apart by.
+    """
+    return {
+        "findings": finding_table(findings),
+        "classification": classification_table(cells, seed, rules.resamples),
+        "recall": recall_table(cells),
+        "heatmaps": heatmap_table(cells),
+        "strata": strata_table(evidence, traits, seed, rules.resamples),
+        "methods_compared": method_pairs(evidence, seed, rules.resamples),
+        "models_compared": model_pairs(evidence, seed, rules.resamples),
+        "models_ranked": model_ranks(evidence),
+        "ruler_agreement": ruler_agreement(cells),
+        "seeds": seed_table(evidence, repeats, seed, rules.resamples),
+        "misclassified": misclassified_table(cells),
+        "misclassified_scores": misclassified_scores_table(cells),
+        "variants": variant_table(cells),
+        "localisation_by_size": size_table(cells),
+        "trust": trust_table(cells),
+    }
+
+
+def mark_best(table: pd.DataFrame, metric: str, within: Sequence[str] = ()) -> pd.Series:
+    """Whether a row holds the best value of the metric among the methods, of all rows or of those equal in `within`.
+
+    Baselines are never marked, nor a method without a rival.
+    """
+    baselines = table["kind"] == "baseline" if "kind" in table else pd.Series(False, index=table.index)
+    values = table[metric].astype(float).mask(baselines)
+    groups = table.groupby([*within]).ngroup() if within else pd.Series(0, index=table.index)
+    best = values.groupby(groups).transform("max" if HIGHER_IS_BETTER[metric] else "min")
+    return (values == best) & (values.groupby(groups).transform("count") > 1)
+
+
+def classification_table(cells: Sequence[Cell], seed: int, resamples: int) -> pd.DataFrame:
+    """Test metrics, one row for each cell; 95 % intervals over images of the two accuracies."""
     rows = [
         {"dataset": cell.dataset, "model": cell.model, "images": cell.classification.images}
-        | {name: cell.classification.test.get(name) for name in TEST_METRICS}
+        | accuracy_row(cell, seed, resamples)
         for cell in cells
     ]
-    return pd.DataFrame(rows, columns=["dataset", "model", "images", *TEST_METRICS])
+    ends = [f"{name}{end}" for name in TEST_METRICS[:2] for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["dataset", "model", "images", *ends, *TEST_METRICS[2:]])
+
+
+def finding_table(findings: Sequence[Finding]) -> pd.DataFrame:
+    """Every measure of every claim, with the claim's verdict beside its own."""
+    rows = [
+        {"finding": finding.id, "finding_verdict": finding.verdict, "dataset": each.dataset, "measure": each.name}
+        | {"effect": each.effect, "effect_low": each.low, "effect_high": each.high, "threshold": each.null}
+        | {"images": each.n, "p": each.p, "p_holm": each.p_holm, "verdict": each.verdict, "note": each.note}
+        | {"would_change": each.would_change}
+        for finding in findings
+        for each in finding.measures
+    ]
+    columns = [
+        "finding", "finding_verdict", "dataset", "measure", "effect", "effect_low", "effect_high", "threshold",
+        "images", "p", "p_holm", "verdict", "note", "would_change",
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
 
 
 def recall_table(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -134,21 +218,18 @@ def trust_table(cells: Sequence[Cell]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def write_tables(cells: Sequence[Cell], report_dir: Path) -> None:
-    """tables/*.csv and metrics.json in `report_dir`."""
-    tables = {
-        "classification": classification_table(cells),
-        "recall": recall_table(cells),
-        "heatmaps": heatmap_table(cells),
-        "misclassified": misclassified_table(cells),
-        "misclassified_scores": misclassified_scores_table(cells),
-        "variants": variant_table(cells),
-        "localisation_by_size": size_table(cells),
-        "trust": trust_table(cells),
-    }
+def write_tables(tables: Mapping[str, pd.DataFrame], report_dir: Path) -> None:
+    """Every table as tables/<name>.csv, exact, and as tables/<name>.tex, for a paper."""
     for name, table in tables.items():
         text = table.to_csv(index=False, lineterminator="\n", float_format="%.9g")
         write_text(report_dir / "tables" / f"{name}.csv", text)
+        best = _best(table) if name in ("classification", "heatmaps") else None
+        shown = table[PAPER.get(name, list(table))]
+        write_text(report_dir / "tables" / f"{name}.tex", latex_table(_titled(shown), name, ARROWS, best))
+
+
+def write_metrics(cells: Sequence[Cell], report_dir: Path) -> None:
+    """metrics.json, for `dvc metrics show`."""
     write_text(report_dir / "metrics.json", json.dumps(nested_metrics(cells), indent=2) + "\n")
 
 
@@ -160,56 +241,32 @@ def nested_metrics(cells: Sequence[Cell]) -> dict[str, dict[str, dict[str, dict[
     return nested
 
 
-def console_table(report_dir: Path) -> str:
-    """The report in at most 120 columns of plain text: one line for each cell and method, then the findings.
-
-    Raises:
-        StudyError: there is no report in `report_dir`.
-    """
-    metrics, findings = (_read_json(report_dir / name) for name in ("metrics.json", "findings.json"))
-    lines = [_console_line(_CONSOLE_TITLES)]
-    for dataset, models in metrics.items():
-        for model, found in models.items():
-            methods = [name for name, values in found.items() if "insertion_gain" in values and not _is_baseline(name)]
-            lines += [_console_line(_console_cells(dataset, model, name, found)) for name in methods]
-    return "\n".join([*lines, "", *(f"{each['id']} {each['verdict']}: {each['claim']}"[:120] for each in findings)])
+def accuracy_row(cell: Cell, seed: int, resamples: int) -> dict[str, float | None]:
+    """A cell's test metrics, with the ends of the accuracies' intervals."""
+    right = (cell.predictions["label"] == cell.predictions["predicted"]).to_numpy(float)
+    by_class = [right[cell.predictions["label"] == label] for label in sorted(cell.predictions["label"].unique())]
+    found = {
+        "accuracy": mean_interval(right, seed, resamples)[1:],
+        "balanced_accuracy": stratified_interval(by_class, seed, resamples)[1:],
+    }
+    ends = {f"{name}{end}": value for name, both in found.items() for end, value in zip(ENDS, both, strict=True)}
+    return {name: cell.classification.test.get(name) for name in TEST_METRICS} | ends
 
 
-_CONSOLE_METRICS = ("insertion_auc", "deletion_auc", "insertion_gain", "deletion_gain", "pointing_game", "mass_ratio")
-_CONSOLE_TITLES = (
-    "dataset", "model", "bal.acc ↑", "method",
-    "insertion ↑", "deletion ↓", "ins.gain ↑", "del.gain ↑", "pointing ↑", "mass ↑",
-)  # fmt: skip
-_CONSOLE_WIDTHS = (8, 8, 9, 17, 11, 10, 10, 10, 10, 7)
+def _best(table: pd.DataFrame) -> pd.DataFrame:
+    """Where a value is the best of its dataset, or of its model for what compares within a model only."""
+    marks = {name: mark_best(table, name, ["dataset"]) for name in BEST_ACROSS_MODELS if name in table}
+    marks |= {name: mark_best(table, name, ["dataset", "model"]) for name in BEST_WITHIN_MODEL if name in table}
+    return pd.DataFrame(marks)
 
 
-def _console_line(texts: Sequence[str]) -> str:
-    padded = [
-        text[:width].ljust(width) if column in (0, 1, 3) else text[:width].rjust(width)
-        for column, (text, width) in enumerate(zip(texts, _CONSOLE_WIDTHS, strict=True))
-    ]
-    return "  ".join(padded).rstrip()
-
-
-def _console_cells(dataset: str, model: str, method: str, found: dict[str, dict[str, float]]) -> list[str]:
-    values = [found[method].get(name) for name in _CONSOLE_METRICS]
-    accuracy = found["test"].get("balanced_accuracy")
-    return [dataset, model, _number(accuracy, 3), method, *(_number(value, 3) for value in values)]
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus zero
-
-
-def _is_baseline(name: str) -> bool:
-    return name in ("centre", "edge", ORACLE) or name.startswith(("random", SWAPPED))
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such file; run `dvc repro report`") from None
+def _titled(table: pd.DataFrame) -> pd.DataFrame:
+    """Methods as they are written for people."""
+    shown = table.copy()
+    for column in ("method", "one", "other", "within"):
+        if column in table:
+            shown[column] = [title_of(name) if name in TITLES else name for name in table[column]]
+    return shown
 
 
 def _heatmap_row(cell: Cell, name: str) -> dict[str, str | float | int | None]:

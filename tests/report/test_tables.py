@@ -1,6 +1,5 @@
-"""Tables hold the inputs' numbers."""
+"""Tables hold the inputs' numbers, as CSV and as LaTeX."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +8,16 @@ import pytest
 from pipeline.errors import StudyError
 from pipeline.records import Classification, Summary
 from pipeline.report.cells import load_cells
-from pipeline.report.tables import MAP_METRICS, arrow, console_table, heatmap_table, misclassified_table, write_tables
+from pipeline.report.console import console_table
+from pipeline.report.tables import (
+    MAP_METRICS,
+    arrow,
+    classification_table,
+    heatmap_table,
+    mark_best,
+    misclassified_table,
+    nested_metrics,
+)
 from tests.report.made_study import BASELINES, METHODS, Study
 
 
@@ -45,13 +53,33 @@ def test_the_misclassified_table_carries_the_aucs_of_both_rules(study: Study) ->
     assert row["gradcam_true_deletion_auc"] == chosen["auc"].item()
 
 
-def test_metrics_nest_dataset_model_method_and_test(study: Study, tmp_path: Path) -> None:
-    write_tables(load_cells(study.data, study.datasets, study.models), tmp_path)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+def test_metrics_nest_dataset_model_method_and_test(study: Study) -> None:
+    metrics = nested_metrics(load_cells(study.data, study.datasets, study.models))
     summary = Summary.read(study.data / "scores" / "busi" / "dino")
     assert metrics["busi"]["dino"]["gradcam"] == summary.metrics["gradcam"]
     assert metrics["pbc"]["vit"]["test"]["macro_auroc"] == 0.9
     assert list(metrics) == ["pbc", "busi"]
+
+
+def test_accuracies_lie_within_their_intervals(study: Study) -> None:
+    table = classification_table(load_cells(study.data, study.datasets, study.models), 0, 500)
+    assert ((table["accuracy_low"] < table["accuracy"]) & (table["accuracy"] < table["accuracy_high"])).all()
+    assert (table["balanced_accuracy_low"] < table["balanced_accuracy_high"]).all()
+
+
+def test_the_best_is_sought_among_methods_only() -> None:
+    table = pd.DataFrame({"kind": ["method", "method", "baseline"], "deletion_auc": [0.4, 0.3, 0.1]})
+    assert mark_best(table, "deletion_auc").tolist() == [False, True, False]
+
+
+def test_the_best_is_sought_in_each_group() -> None:
+    table = pd.DataFrame({"model": ["a", "a", "b", "b"], "insertion_auc": [0.4, 0.3, 0.1, 0.2]})
+    assert mark_best(table, "insertion_auc", ["model"]).tolist() == [True, False, False, True]
+
+
+def test_a_method_without_a_rival_is_not_the_best() -> None:
+    table = pd.DataFrame({"kind": ["method", "method"], "insertion_auc": [0.4, None], "model": ["a", "b"]})
+    assert not mark_best(table, "insertion_auc", ["model"]).any()
 
 
 def test_the_console_table_fits_and_names_every_cell(study: Study, tmp_path: Path) -> None:
