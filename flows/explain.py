@@ -1,6 +1,6 @@
 """Stage `explain`: attributions of one cell's test predictions, by every method from one pass, and their pictures."""
 
-from flows.layout import heatmap_dir, model_dir, prepared_dir
+from flows.layout import cell_name, heatmap_dir, model_dir, prepared_dir
 from flows.runner import Step, main, progress_of, show_picture, stage
 from pipeline.explain.attribution import explain_cell
 from pipeline.params import load_params
@@ -10,18 +10,17 @@ attribute_step = Step(explain_cell)
 draw_step = Step(draw_cell_overlays)
 
 
-@stage("explain {dataset}-{model}")
-def explain(dataset: str, model: str) -> None:
+@stage(lambda dataset, model, seed=None: f"explain {cell_name(dataset, model, seed)}")
+def explain(dataset: str, model: str, seed: int | None = None) -> None:
     """Explain the test predictions of one cell."""
-    params = load_params()
-    folders = prepared_dir(dataset), model_dir(dataset, model), heatmap_dir(dataset, model)
-    attribute_step(
-        *folders, dataset, model, params.explain, params.study, progress=progress_of(f"explain {dataset}-{model}")
-    )
+    params, cell = load_params(), cell_name(dataset, model, seed)
+    folders = prepared_dir(dataset), model_dir(dataset, model, seed), heatmap_dir(dataset, model, seed)
+    # A repeat is explained with study.seed too: on the same images, beside the same random maps.
+    attribute_step(*folders, dataset, model, params.explain, params.study, progress=progress_of(f"explain {cell}"))
     draw_step(*folders, params.explain.overlays)
-    sheet = heatmap_dir(dataset, model) / "overlays" / "contact_sheet.jpg"
+    sheet = heatmap_dir(dataset, model, seed) / "overlays" / "contact_sheet.jpg"
     if sheet.exists():
-        show_picture(f"heatmaps-{dataset}-{model}", sheet, f"Heatmaps of {dataset}-{model}")
+        show_picture(f"heatmaps-{cell}", sheet, f"Heatmaps of {cell}")
 
 
 if __name__ == "__main__":

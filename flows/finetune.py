@@ -1,6 +1,6 @@
 """Stage `finetune`: one cell's transformer is fine-tuned, its best checkpoint kept and tested."""
 
-from flows.layout import model_dir, prepared_dir, resume_dir
+from flows.layout import cell_name, model_dir, prepared_dir, resume_dir
 from flows.runner import Step, main, progress_of, show_table, stage
 from pipeline import data
 from pipeline.metrics.classification import classify_cell
@@ -11,23 +11,24 @@ fit_step = Step(fit_cell)
 classify_step = Step(classify_cell)
 
 
-@stage("finetune {dataset}-{model}")
-def finetune(dataset: str, model: str) -> None:
+@stage(lambda dataset, model, seed=None: f"finetune {cell_name(dataset, model, seed)}")
+def finetune(dataset: str, model: str, seed: int | None = None) -> None:
     """Fine-tune one model on one dataset and test it."""
-    params = load_params()
+    params, cell = load_params(), cell_name(dataset, model, seed)
+    study, trained = params.study.of_repeat(seed), model_dir(dataset, model, seed)
     fit_step(
         prepared_dir(dataset),
-        model_dir(dataset, model),
-        resume_dir(dataset, model),
+        trained,
+        resume_dir(dataset, model, seed),
         data.get(dataset),
         model,
         params.models[model],
         params.finetune,
-        params.study,
-        progress=progress_of(f"finetune {dataset}-{model}"),
+        study,
+        progress=progress_of(f"finetune {cell}"),
     )
-    result = classify_step(prepared_dir(dataset), model_dir(dataset, model), params.finetune.batch_size, params.study)
-    show_table(f"test-{dataset}-{model}", [{"metric": k, "value": v} for k, v in result.test.items()], "Test metrics")
+    result = classify_step(prepared_dir(dataset), trained, params.finetune.batch_size, study)
+    show_table(f"test-{cell}", [{"metric": k, "value": v} for k, v in result.test.items()], f"Test metrics of {cell}")
 
 
 if __name__ == "__main__":

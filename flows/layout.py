@@ -1,4 +1,7 @@
-"""Where each stage's files lie; the same paths stand in dvc.yaml."""
+"""Where each stage's files lie; the same paths stand in dvc.yaml.
+
+A cell's `seed` is that of a repeat, one of `study.seeds`; None is the study's own cell.
+"""
 
 from pathlib import Path
 
@@ -15,24 +18,33 @@ def prepared_dir(dataset: str) -> Path:
     return DATA / "prepared" / dataset
 
 
-def model_dir(dataset: str, model: str) -> Path:
-    return DATA / "models" / dataset / model
+def model_dir(dataset: str, model: str, seed: int | None = None) -> Path:
+    return _of_seed(DATA / "models", seed) / dataset / model
 
 
 def pretrained_weights(model: str) -> Path:
     return DATA / "pretrained" / f"{model}.safetensors"
 
 
-def heatmap_dir(dataset: str, model: str) -> Path:
-    return DATA / "heatmaps" / dataset / model
+def heatmap_dir(dataset: str, model: str, seed: int | None = None) -> Path:
+    return _of_seed(DATA / "heatmaps", seed) / dataset / model
 
 
-def score_dir(dataset: str, model: str) -> Path:
-    return DATA / "scores" / dataset / model
+def score_dir(dataset: str, model: str, seed: int | None = None) -> Path:
+    return _of_seed(DATA / "scores", seed) / dataset / model
 
 
-def resume_dir(dataset: str, model: str) -> Path:
-    return RESUME / f"{dataset}-{model}"
+def resume_dir(dataset: str, model: str, seed: int | None = None) -> Path:
+    return _of_seed(RESUME, seed) / f"{dataset}-{model}"
+
+
+def cell_name(dataset: str, model: str, seed: int | None = None) -> str:
+    """The cell as its runs are called."""
+    return f"{dataset}-{model}" if seed is None else f"{dataset}-{model} seed {seed}"
+
+
+def _of_seed(folder: Path, seed: int | None) -> Path:
+    return folder if seed is None else folder / f"seed_{seed}"
 
 
 REPORT = DATA / "report"

@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import pipeline  # noqa: F401  (its import switches telemetry off, before Prefect is imported)
 from flows.servers import address_of
@@ -117,23 +117,24 @@ class Flow:
     """A stage: its steps in order, run as a Prefect flow when a server is there."""
 
     function: Callable[..., Any]
-    run_name: str
+    run_name: str | Callable[..., str]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return _run_once(self.function, self._watched, args, kwargs)
+        run_name = self.run_name if isinstance(self.run_name, str) else self.run_name(*args, **kwargs)
+        return _run_once(self.function, functools.partial(self._watched, run_name), args, kwargs)
 
     @property
     def name(self) -> str:
         return self.function.__name__
 
-    def _watched(self, function: Callable[..., None]) -> Callable[..., None]:
+    def _watched(self, run_name: str, function: Callable[..., None]) -> Callable[..., None]:
         from prefect import flow
 
-        return flow(name=self.name, flow_run_name=self.run_name, persist_result=False)(function)
+        return flow(name=self.name, flow_run_name=run_name, persist_result=False)(function)
 
 
-def stage(run_name: str) -> Callable[[Callable[..., Any]], Flow]:
-    """Decorator: the function is a stage; `run_name` may use its arguments: "finetune {dataset}-{model}"."""
+def stage(run_name: str | Callable[..., str]) -> Callable[[Callable[..., Any]], Flow]:
+    """Decorator: the function is a stage; `run_name` may use its arguments, "fetch {dataset}", or be made from them."""
     return lambda function: Flow(function, run_name)
 
 
@@ -194,7 +195,7 @@ def show_picture(key: str, path: Path, title: str) -> None:
 
 
 def main(flow: Flow) -> None:
-    """Command line of a stage: one required option per argument of its function."""
+    """Command line of a stage: one option per argument of its function, required where that has no default."""
     run_main(lambda: flow(**vars(_parser(flow).parse_args())))
 
 
@@ -202,8 +203,15 @@ def _parser(flow: Flow) -> argparse.ArgumentParser:
     params = load_params()
     known = {"dataset": tuple(params.datasets), "model": tuple(params.models)}
     parser = argparse.ArgumentParser(prog=f"python -m flows.{flow.name}", description=inspect.getdoc(flow.function))
-    for name in inspect.signature(flow.function).parameters:
-        parser.add_argument(f"--{name}", required=True, choices=known.get(name))
+    for name, argument in inspect.signature(flow.function).parameters.items():
+        required = argument.default is argument.empty
+        parser.add_argument(
+            f"--{name}",
+            required=required,
+            default=None if required else argument.default,
+            type=int if int in (argument.annotation, *get_args(argument.annotation)) else str,
+            choices=known.get(name),
+        )
     return parser
 
 

@@ -41,7 +41,7 @@ def study(workers: int | None = None) -> None:
         failed = run_stages(stale_stages(), workers or default_workers(params.study))
     if failed:
         raise StudyError(f"{', '.join(failed)} failed; the reason is above, after the stage's name")
-    from pipeline.report.tables import console_table  # pandas is not needed before
+    from pipeline.report.console import console_table  # pandas is not needed before
 
     print(f"{console_table(REPORT)}\n\nreport           {REPORT / 'index.html'}\nruns and models  make ui")
 

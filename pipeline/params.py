@@ -48,8 +48,29 @@ class StudyParams(Section):
     datasets: tuple[str, ...] = Field(min_length=1)
     models: tuple[str, ...] = Field(min_length=1)
     seed: Annotated[int, Field(ge=0)]
+    seeds: tuple[Annotated[int, Field(ge=0)], ...]
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")]
     threads: Count
+
+    @model_validator(mode="after")
+    def _each_seed_is_another(self) -> "StudyParams":
+        if self.seed in self.seeds:
+            raise ValueError(f"seeds holds study.seed ({self.seed}), which is fine-tuned anyway; name further ones")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds holds a seed twice")
+        return self
+
+    def of_repeat(self, seed: int | None) -> "StudyParams":
+        """What one fine-tuning is told: that of the study's own cell for None, else that of a repeat.
+
+        Raises:
+            StudyError: the study has no repeat with that seed.
+        """
+        if seed is None:
+            return self
+        if seed not in self.seeds:
+            raise StudyError(f"study.seeds: {seed} is not among them; add it to params.yaml")
+        return self.model_copy(update={"seed": seed})
 
 
 class DatasetParams(Section):
@@ -247,6 +268,7 @@ class ScoreParams(ProtocolParams):
 
 class ReportParams(Section):
     gallery_images: Count
+    browser_images: Annotated[int, Field(ge=0)]
 
 
 class FindingsParams(Section):
@@ -255,6 +277,7 @@ class FindingsParams(Section):
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
     test: Literal["permutation", "wilcoxon"]
     min_images: Annotated[int, Field(ge=2)]
+    resamples: Annotated[int, Field(ge=100)]
     model: Annotated[str, Field(min_length=1)]
     method: MethodName
     scattered_method: MethodName

@@ -6,6 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
+from pipeline.report.cells import load_cell
 from tests.study import Study, make_study
 
 pytestmark = pytest.mark.slow
@@ -114,6 +115,21 @@ def test_the_number_of_steps_concerns_scoring_only(study, mlflow_client):
     study.edit(lambda tree: tree["score"].update(steps=5))
     assert study.repro() == {"score@busi-deit", "score@busi-swin", "report", "publish"}
     assert len(mlflow_client.search_model_versions()) == versions
+
+
+def test_a_further_seed_repeats_a_cell_from_fine_tuning_on_and_registers_nothing(study, mlflow_client):
+    versions = len(mlflow_client.search_model_versions())
+    study.edit(lambda tree: tree["study"].update(models=["swin"], seeds=[1]))  # one model tells as much as two
+    repeats = {f"{stage}_seed@busi-swin-1" for stage in ("finetune", "explain", "score")}
+    assert study.repro() == repeats | {"report", "publish"}
+    assert len(mlflow_client.search_model_versions()) == versions
+    own, again = (load_cell(study.folder / "data", "busi", "swin", seed) for seed in (None, 1))
+    assert (own.receipt.seed, again.receipt.seed) == (0, 1)
+    assert own.receipt.data_sha256 == again.receipt.data_sha256
+    assert own.receipt.checkpoint_sha256 != again.receipt.checkpoint_sha256
+    assert own.heatmaps.rows["predicted"].tolist() == again.heatmaps.rows["predicted"].tolist()
+    random_maps = [cell.heatmaps.attributions["random/predicted"] for cell in (own, again)]
+    assert (random_maps[0] == random_maps[1]).all()
 
 
 def test_the_data_travel_through_a_remote(study, tmp_path):

@@ -53,6 +53,9 @@ def test_both_studies_have_the_same_keys():
         ("study.models", ["vit", "resnet"], "study.models: unknown resnet; choose from vit, deit, dino, swin"),
         ("study.datasets", ["pbc", "pbc"], "study.datasets: a name stands twice"),
         ("study.device", "gpu", "study.device"),
+        ("study.seeds", [1, 0], "study: seeds holds study.seed (0), which is fine-tuned anyway"),
+        ("study.seeds", [1, 2, 1], "study: seeds holds a seed twice"),
+        ("study.seeds", [-1], "study.seeds.0: Input should be greater than or equal to 0"),
         ("explain.methods", ["gradcam", "lime"], "explain.methods.1: Input should be 'gradcam', "),
         ("score.insertion_substrate", "fog", "score.insertion_substrate: Input should be 'zero', 'mean', 'blur', "),
         ("finetune.warmup_epochs", 99, "warmup_epochs (99) must be less than epochs"),
@@ -70,6 +73,14 @@ def test_a_fault_is_refused_by_its_full_key(edited, key, value, words):
     with pytest.raises(StudyError) as refusal:
         load_params(edited(key, value))
     assert words in str(refusal.value)
+
+
+def test_a_repeat_differs_from_the_study_by_its_seed_only(edited):
+    study = load_params(edited("study.seeds", [1, 2])).study
+    assert study.of_repeat(None) == study
+    assert study.of_repeat(2) == study.model_copy(update={"seed": 2})
+    with pytest.raises(StudyError, match=r"study\.seeds: 3 is not among them"):
+        study.of_repeat(3)
 
 
 def test_the_names_that_params_allow_are_those_of_the_registries():

@@ -29,7 +29,7 @@ PARAMS = FinetuneParams(
     epochs=4, warmup_epochs=1, batch_size=5, weight_decay=0.05, label_smoothing=0.1, class_balance="loss",
     gradient_clip=1.0, patience=4, precision="auto", workers=0, augmentation=AUGMENTATION,
 )  # fmt: skip
-STUDY = StudyParams(datasets=("colours",), models=MODELS, seed=0, device="cpu", threads=1)
+STUDY = StudyParams(datasets=("colours",), models=MODELS, seed=0, seeds=(), device="cpu", threads=1)
 WRITTEN = ("model.safetensors", "history.csv", "receipt.json")
 
 

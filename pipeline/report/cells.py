@@ -93,20 +93,24 @@ class Cell:
         return self.explanation.baselines
 
 
-def load_cells(data_dir: Path, datasets: Iterable[str], models: Iterable[str]) -> list[Cell]:
+def load_cells(data_dir: Path, datasets: Iterable[str], models: Iterable[str], seed: int | None = None) -> list[Cell]:
     """Every cell named, dataset by dataset.
+
+    Args:
+        seed: that of a repeat, one of `study.seeds`; None for the study's own cells.
 
     Raises:
         StudyError: a file is absent, or the files of a cell speak of different checkpoints.
     """
     models = tuple(models)
-    return [load_cell(data_dir, dataset, model) for dataset in datasets for model in models]
+    return [load_cell(data_dir, dataset, model, seed) for dataset in datasets for model in models]
 
 
-def load_cell(data_dir: Path, dataset: str, model: str) -> Cell:
+def load_cell(data_dir: Path, dataset: str, model: str, seed: int | None = None) -> Cell:
     """One cell; see `load_cells`."""
-    folders = {stage: data_dir / folder / dataset / model for stage, (folder, _) in NEEDED.items()}
-    _refuse_absent(folders, f"{dataset}-{model}")
+    repeat = "" if seed is None else f"seed_{seed}"
+    folders = {stage: data_dir / folder / repeat / dataset / model for stage, (folder, _) in NEEDED.items()}
+    _refuse_absent(folders, dataset, model, seed)
     trained, explained, scored = folders["finetune"], folders["explain"], folders["score"]
     cell = Cell(
         dataset=dataset,
@@ -123,7 +127,7 @@ def load_cell(data_dir: Path, dataset: str, model: str) -> Cell:
         mean_curves=pd.read_csv(scored / "curves_mean.csv"),
         heatmaps=load_heatmaps(explained),
     )
-    _refuse_mixture(cell, sha256_of(explained / ATTRIBUTIONS))
+    _refuse_mixture(cell, sha256_of(explained / ATTRIBUTIONS), seed)
     return cell
 
 
@@ -169,19 +173,25 @@ def twin_of(method: str, explanation: Explanation) -> str:
     return random_twin(grid, random_grid)
 
 
-def _refuse_absent(folders: dict[str, Path], cell: str) -> None:
+def _stage_of(stage: str, dataset: str, model: str, seed: int | None) -> str:
+    """What dvc.yaml calls a cell's stage."""
+    return f"{stage}@{dataset}-{model}" if seed is None else f"{stage}_seed@{dataset}-{model}-{seed}"
+
+
+def _refuse_absent(folders: dict[str, Path], dataset: str, model: str, seed: int | None) -> None:
     for stage, folder in folders.items():
         for name in NEEDED[stage][1]:
             if not (folder / name).is_file():
-                raise StudyError(f"{folder / name}: no such file; run `dvc repro {stage}@{cell}`")
+                maker = _stage_of(stage, dataset, model, seed)
+                raise StudyError(f"{folder / name}: no such file; run `dvc repro {maker}`")
 
 
-def _refuse_mixture(cell: Cell, attributions_sha256: str) -> None:
+def _refuse_mixture(cell: Cell, attributions_sha256: str, seed: int | None) -> None:
     scored = (cell.explanation, cell.summary, cell.trust)
     checkpoints = {record.checkpoint_sha256 for record in (cell.receipt, cell.classification, *scored)}
     attributions = {attributions_sha256, *(record.attributions_sha256 for record in scored)}
     if len(checkpoints) > 1 or len(attributions) > 1:
         raise StudyError(
             f"{cell.dataset}/{cell.model}: its files speak of different checkpoints or heatmaps; "
-            f"run `dvc repro score@{cell.dataset}-{cell.model}`"
+            f"run `dvc repro {_stage_of('score', cell.dataset, cell.model, seed)}`"
         )

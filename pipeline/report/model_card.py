@@ -37,9 +37,15 @@ def model_card(cell: Cell, spec: DatasetSpec, audit: Audit, synthetic: bool, sho
 
 def card_file(cell: Cell, spec: DatasetSpec, card: str) -> str:
     """The card under the header that Hugging Face's hub reads."""
-    task = {"task_type": "image-classification", "dataset_type": spec.name, "dataset_name": spec.title}
     results = [
-        EvalResult(**task, metric_type=name, metric_value=round(value, 4), dataset_split="test")
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=spec.name,
+            dataset_name=spec.title,
+            dataset_split="test",
+            metric_type=name,
+            metric_value=round(value, 4),
+        )
         for name, value in cell.classification.test.items()
     ]
     header = ModelCardData(

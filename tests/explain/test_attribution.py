@@ -38,7 +38,7 @@ PARAMS = ExplainParams(
     integrated_gradients_steps=4,
     rise_masks=8,
 )
-STUDY = StudyParams(datasets=("busi",), models=("deit",), seed=0, device="cpu", threads=1)
+STUDY = StudyParams(datasets=("busi",), models=("deit",), seed=0, seeds=(), device="cpu", threads=1)
 
 
 def write_prepared(folder, num_images=60):

@@ -119,6 +119,31 @@ def test_an_unknown_model_is_refused_with_the_known_ones(no_server, monkeypatch,
     assert "invalid choice: 'resnet' (choose from" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("given", "seed"), [([], None), (["--seed", "1"], 1)])
+def test_an_argument_with_a_default_may_be_left_out(no_server, monkeypatch, given, seed):
+    @stage("repeating")
+    def repeating(dataset: str, seed: int | None = None):
+        got.append((dataset, seed))
+
+    got = []
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["repeating", "--dataset", "pbc", *given])
+    main(repeating)
+    assert got == [("pbc", seed)]
+
+
+@pytest.mark.parametrize("given", [[], ["--dataset", "pbc", "--seed", "one"]])
+def test_an_argument_left_out_without_a_default_or_of_another_type_is_refused(no_server, monkeypatch, given):
+    def repeating(dataset: str, seed: int | None = None):
+        raise AssertionError("it ran")
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["repeating", *given])
+    with pytest.raises(SystemExit) as end:
+        main(stage("repeating")(repeating))
+    assert end.value.code == 2
+
+
 @pytest.mark.slow
 def test_with_a_server_the_run_its_tasks_and_its_table_are_there(with_server):
     step = Step(named_step)
@@ -133,6 +158,16 @@ def test_with_a_server_the_run_its_tasks_and_its_table_are_there(with_server):
     assert "seen busi" in {run.name: run.state_name for run in runs if run.state_name == "Completed"}
     assert "named_step" in tasks
     assert "seen-table" in tables
+
+
+@pytest.mark.slow
+def test_a_run_may_be_named_by_what_its_arguments_make(with_server):
+    @stage(lambda dataset, seed=None: f"named {dataset}" if seed is None else f"named {dataset} seed {seed}")
+    def named(dataset: str, seed: int | None = None):
+        return seed
+
+    assert (named("busi"), named(dataset="busi", seed=1)) == (None, 1)
+    assert {"named busi", "named busi seed 1"} <= {run.name for run in in_prefect()[0]}
 
 
 @pytest.mark.slow

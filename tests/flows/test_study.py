@@ -45,6 +45,6 @@ def test_nothing_stale_is_nothing_to_run(ran):
 
 def test_default_workers_share_the_cores(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    given = {"datasets": ["a"], "models": ["b"], "seed": 0, "device": "cpu"}
+    given = {"datasets": ["a"], "models": ["b"], "seed": 0, "seeds": [], "device": "cpu"}
     workers = [study.default_workers(StudyParams(threads=threads, **given)) for threads in (1, 3, 8, 16)]
     assert workers == [8, 2, 1, 1]

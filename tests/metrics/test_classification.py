@@ -13,7 +13,7 @@ from pipeline.records import Classification
 from tests.models.tiny import ARCHITECTURES, build
 from tests.prepared import CLASSES, SIDE_PX, write_prepared
 
-STUDY = StudyParams(datasets=("colours",), models=("vit",), seed=0, device="cpu", threads=1)
+STUDY = StudyParams(datasets=("colours",), models=("vit",), seed=0, seeds=(), device="cpu", threads=1)
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2])
 PREDICTED = np.array([0, 0, 0, 1, 1, 2, 2, 2])
 

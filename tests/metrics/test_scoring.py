@@ -29,7 +29,7 @@ from tests.prepared import CLASSES, SIDE_PX, write_prepared
 
 pytestmark = pytest.mark.slow
 
-STUDY = StudyParams(datasets=("colours",), models=("swin",), seed=0, device="cpu", threads=1)
+STUDY = StudyParams(datasets=("colours",), models=("swin",), seed=0, seeds=(), device="cpu", threads=1)
 EXPLAIN = ExplainParams(
     methods=("gradcam", "gradient_rollout"), max_images=None, overlays=0, batch_size=32, rollout_mode="corrected",
     cam_layer="auto", discard_ratio=0.9, head_fusion="mean", residual_scaling="none", integrated_gradients_steps=4,
