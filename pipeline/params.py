@@ -271,6 +271,15 @@ class ReportParams(Section):
     browser_images: Annotated[int, Field(ge=0)]
 
 
+class ShortcutRule(Section):
+    """When a place beside the evidence is called a shortcut."""
+
+    followed: Fraction
+    accuracy_drop: Fraction
+    alpha: Annotated[float, Field(gt=0, lt=0.5)]
+    min_images: Annotated[int, Field(ge=2)]
+
+
 class FindingsParams(Section):
     """The rules by which the study's claims are answered: measure -> threshold for each claim."""
 
@@ -285,6 +294,7 @@ class FindingsParams(Section):
     F2: dict[Literal["pointing_game", "mass_ratio", "shared_variance"], float] = Field(min_length=1)
     F3: dict[Literal["gini"], float] = Field(min_length=1)
     F4: dict[Literal["pointing_game", "mass_ratio"], float] = Field(min_length=1)
+    S1: ShortcutRule
 
 
 class Params(Section):

@@ -147,20 +147,6 @@ def pixel_counts(pixels: int, steps: int) -> list[int]:
     return [*range(0, pixels, per_step), pixels]
 
 
-def perturbation_curves(
-    predict: Predict,
-    start: Seen,
-    finish: Seen,
-    ranks: Int32[Tensor, "n h w"],
-    targets: Int[Tensor, " n"],
-    steps: int,
-    batch_size: int,
-) -> Float[Tensor, "n points"]:
-    """`even_curves` of the course on which the pixels of `start` give way to those of `finish`."""
-    between = exchanged(start.pixels, finish.pixels)
-    return even_curves(predict, Course(start, finish, between, ranks, targets), steps, batch_size)
-
-
 def even_curves(predict: Predict, course: Course, steps: int, batch_size: int) -> Float[Tensor, "n points"]:
     """Probability of each image's target while `start` turns into `finish` in equal steps, units of low rank first.
 

@@ -46,7 +46,10 @@ TITLES = {
 NEEDED = {
     "finetune": ("models", ("receipt.json", "history.csv", "predictions.csv", "classification.json")),
     "explain": ("heatmaps", ("explanation.json", ATTRIBUTIONS)),
-    "score": ("scores", ("summary.json", "scores.csv", "localisation.csv", "curves_mean.csv", "trust.json")),
+    "score": (
+        "scores",
+        ("summary.json", "scores.csv", "localisation.csv", "curves_mean.csv", "trust.json", "shortcut.csv"),
+    ),
 }
 
 
@@ -84,6 +87,7 @@ class Cell:
     predictions: pd.DataFrame
     scores: pd.DataFrame
     localisation: pd.DataFrame
+    shortcut: pd.DataFrame
     mean_curves: pd.DataFrame
     heatmaps: Heatmaps
 
@@ -124,6 +128,7 @@ def load_cell(data_dir: Path, dataset: str, model: str, seed: int | None = None)
         predictions=pd.read_csv(trained / "predictions.csv"),
         scores=pd.read_csv(scored / "scores.csv"),
         localisation=pd.read_csv(scored / "localisation.csv"),
+        shortcut=pd.read_csv(scored / "shortcut.csv"),
         mean_curves=pd.read_csv(scored / "curves_mean.csv"),
         heatmaps=load_heatmaps(explained),
     )

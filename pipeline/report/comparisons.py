@@ -38,12 +38,14 @@ def model_ranks(evidence: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (dataset, method, measure), table in _wide(evidence[evidence["is_method"]], "method", "model"):
         complete = table.dropna()
+        if complete.empty:
+            continue
         chi_squared, p, agreement = friedman(complete.to_numpy(float))
         ranks = complete.rank(axis=1, ascending=False).mean()
         rows.append(
             {"dataset": dataset, "method": method, "measure": measure, "images": len(complete), "models": len(ranks)}
             | {"chi_squared": chi_squared, "p": p, "kendall_w": agreement}
-            | {"best": ranks.idxmin() if len(complete) else None, "best_rank": ranks.min()}
+            | {"best": ranks.idxmin(), "best_rank": ranks.min()}
         )
     columns = ["dataset", "method", "measure", "images", "models", "chi_squared", "p", "kendall_w", "best", "best_rank"]
     table = pd.DataFrame(rows, columns=columns)

@@ -1,26 +1,32 @@
-"""The report's figures, by matplotlib without a window: equal inputs give equal bytes.
+"""The report's figures as PNG and SVG, by matplotlib without a window: equal inputs give equal bytes.
 
 Colours are Okabe and Ito's (2008), told apart by colour-blind readers; methods keep theirs in every figure, baselines
 are grey and differ by their dashes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from jaxtyping import Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.files import whole_file
+from pipeline.records import ORACLE
 from pipeline.report.cells import Cell, title_of
+from pipeline.report.curves import Curve
 from pipeline.report.tables import arrow
 
 METHOD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-BASELINE_DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-GREY, LIGHT = "#767676", "#d0d0d0"
+METHOD_DASHES = ("-", "--")  # the second where there are more methods than colours
+# Baselines of the curves; more lines in grey could not be told apart.
+BASELINE_DASHES = {"random": "-", "centre": "--", "edge": ":", ORACLE: (0, (5, 1, 1, 1, 1, 1))}
+BASELINE_MARKERS = "s*^vxDP"
+GREY = "#767676"
 DPI = 110
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -30,26 +36,36 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "grid.color": "#e8e8e8",
     "legend.frameon": False,
+    "svg.fonttype": "path",  # looks the same on a machine without the font
+    "svg.hashsalt": "figures",  # else every run names its clip paths anew
+}
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"dpi": DPI, "metadata": {"Software": None}},
+    "svg": {"metadata": {"Date": None, "Creator": None}},
 }
 
 Drawer = Callable[[Sequence[Cell]], Figure]
+Bands = Mapping[Curve, Float[np.ndarray, " points"]]  # half the height of a mean curve's 95 % band
 
 
-def write_figures(cells: Sequence[Cell], report_dir: Path) -> dict[str, Path]:
-    """Every figure of one dataset by its kind, as figures/<dataset>_<kind>.png."""
-    dataset = cells[0].dataset
-    return {
-        kind: _write(draw, cells, report_dir / "figures" / f"{dataset}_{kind}.png") for kind, draw in DRAWERS.items()
-    }
+def write_figures(cells: Sequence[Cell], bands: Mapping[str, Bands], report_dir: Path) -> dict[str, Path]:
+    """The SVG of every figure of one dataset by its kind, figures/<dataset>_<kind>.svg; a PNG stands beside each.
+
+    Args:
+        bands: by model.
+    """
+    drawers = {"curves": lambda cells: curves_figure(cells, bands), **DRAWERS}
+    stems = {kind: report_dir / "figures" / f"{cells[0].dataset}_{kind}" for kind in drawers}
+    return {kind: _write(draw, cells, stems[kind]) for kind, draw in drawers.items()}
 
 
-def curves_figure(cells: Sequence[Cell]) -> Figure:
-    """Mean insertion (above) and deletion (below) curves, one column for each model."""
+def curves_figure(cells: Sequence[Cell], bands: Mapping[str, Bands]) -> Figure:
+    """Mean insertion (above) and deletion (below) curves, one column for each model; bands where they are given."""
     figure = Figure(figsize=(2.7 * len(cells) + 0.5, 5.2), layout="constrained")
     axes = figure.subplots(2, len(cells), sharex=True, sharey=True, squeeze=False)
     for row, (curve, metric) in enumerate((("insertion", "insertion_auc"), ("deletion", "deletion_auc"))):
         for column, cell in enumerate(cells):
-            _draw_curves(axes[row, column], cell, curve)
+            _draw_curves(axes[row, column], cell, curve, bands.get(cell.model, {}))
         axes[row, 0].set_ylabel(f"{curve}: probability\n({_direction(metric)})")
     for column, cell in enumerate(cells):
         axes[0, column].set_title(cell.model)
@@ -69,7 +85,7 @@ def gains_figure(cells: Sequence[Cell]) -> Figure:
         axis.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(cells)), [cell.model for cell in cells])
     axes[0].invert_yaxis()
-    _legend_below(figure, axes[None, :])
+    _legend_below(figure, axes[None, :], columns=4)
     return figure
 
 
@@ -98,7 +114,6 @@ def confusion_figure(cells: Sequence[Cell]) -> Figure:
 
 
 DRAWERS: dict[str, Drawer] = {
-    "curves": curves_figure,
     "gains": gains_figure,
     "training": training_figure,
     "confusion": confusion_figure,
@@ -106,56 +121,68 @@ DRAWERS: dict[str, Drawer] = {
 
 
 def line_style(cell: Cell, name: str) -> dict[str, Any]:
-    """Colour, dashes and width of a method or baseline, the same in every figure."""
-    methods, baselines = cell.explanation.methods, cell.baselines
-    if name in methods:
-        return {"color": METHOD_COLOURS[methods.index(name) % len(METHOD_COLOURS)], "linestyle": "-", "linewidth": 2.0}
-    dashes = BASELINE_DASHES[baselines.index(name) % len(BASELINE_DASHES)]
-    return {"color": GREY, "linestyle": dashes, "linewidth": 1.1}
+    """Colour, dashes and width of a method or baseline."""
+    methods = cell.explanation.methods
+    if name not in methods:
+        return {"color": GREY, "linestyle": BASELINE_DASHES[name], "linewidth": 1.1}
+    lap, colour = divmod(methods.index(name), len(METHOD_COLOURS))
+    return {"color": METHOD_COLOURS[colour], "linestyle": METHOD_DASHES[lap % 2], "linewidth": 2.0}
 
 
-def _write(draw: Drawer, cells: Sequence[Cell], path: Path) -> Path:
-    with matplotlib.rc_context(), whole_file(path) as partial:
+def point_styles(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each method, then of each baseline; a baseline's marker is the same in every model."""
+    methods = cells[0].explanation.methods
+    baselines = dict.fromkeys(name for cell in cells for name in cell.baselines if not name.startswith("random"))
+    styles = {name: {"color": METHOD_COLOURS[place % 6], "marker": "o"} for place, name in enumerate(methods)}
+    return styles | {
+        name: {"color": GREY, "marker": BASELINE_MARKERS[place % len(BASELINE_MARKERS)]}
+        for place, name in enumerate(baselines)
+    }
+
+
+def _write(draw: Drawer, cells: Sequence[Cell], stem: Path) -> Path:
+    paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS}
+    with matplotlib.rc_context():
         matplotlib.rcdefaults()  # whatever the user's matplotlibrc says
         matplotlib.rcParams.update(STYLE)
-        draw(cells).savefig(partial, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
-    return path
+        figure = draw(cells)
+        figure.draw_without_rendering()  # lays it out
+        figure.set_layout_engine("none")  # once, not for each format anew
+        for kind, options in FORMATS.items():
+            with whole_file(paths[kind]) as partial:
+                figure.savefig(partial, format=kind, bbox_inches="tight", **options)
+    return paths["svg"]
 
 
 def _direction(metric: str) -> str:
     return "higher is better ↑" if arrow(metric) == "↑" else "lower is better ↓"
 
 
-def _draw_curves(axis: Axes, cell: Cell, curve: str) -> None:
+def _draw_curves(axis: Axes, cell: Cell, curve: str, bands: Bands) -> None:
     table = cell.mean_curves[cell.mean_curves["curve"] == curve]
-    for name in (*cell.baselines, *cell.explanation.methods):
+    baselines = [name for name in cell.baselines if name in BASELINE_DASHES]
+    for name in (*baselines, *cell.explanation.methods):
         line = table[table["method"] == name].sort_values("fraction")
-        axis.plot(line["fraction"], line["probability"], label=title_of(name), **line_style(cell, name))
+        style = line_style(cell, name)
+        axis.plot(line["fraction"], line["probability"], label=title_of(name), **style)
+        if (name, curve) in bands:
+            ends = (line["probability"] + sign * bands[name, curve] for sign in (-1, 1))
+            axis.fill_between(line["fraction"], *ends, color=style["color"], alpha=0.18, linewidth=0)
+    axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+    axis.set_xlim(0, 1)
     axis.set_ylim(0, 1.02)
 
 
 def _draw_gains(axis: Axes, cells: Sequence[Cell], metric: str) -> None:
+    styles = point_styles(cells)
     for place, cell in enumerate(cells):
-        names = [
-            name
-            for name in (*cell.explanation.methods, *cell.baselines)
-            if metric in cell.summary.metrics.get(name, {})
-        ]
+        names = [name for name in styles if metric in cell.summary.metrics.get(name, {})]
         for offset, name in zip(np.linspace(-0.3, 0.3, len(names)), names, strict=True):
             values = cell.summary.metrics[name]
             ends = [values.get(f"{metric}_low", np.nan), values.get(f"{metric}_high", np.nan)]
-            colour = line_style(cell, name)["color"]
-            marker = "o" if name in cell.explanation.methods else "^s*Dvx"[cell.baselines.index(name) % 6]
-            axis.plot(ends, [place + offset] * 2, color=colour, linewidth=2, solid_capstyle="butt")
-            axis.plot(
-                values[metric],
-                place + offset,
-                marker,
-                color=colour,
-                markersize=5,
-                linestyle="none",
-                label=title_of(name),
-            )
+            axis.plot(ends, [place + offset] * 2, color=styles[name]["color"], linewidth=2, solid_capstyle="butt")
+            label = title_of(name)
+            axis.plot(values[metric], place + offset, markersize=5, linestyle="none", label=label, **styles[name])
 
 
 def _draw_training(loss: Axes, score: Axes, cell: Cell) -> None:
@@ -188,9 +215,9 @@ def _draw_confusion(axis: Axes, cell: Cell) -> None:
     axis.set_xlabel("predicted class")
 
 
-def _legend_below(figure: Figure, axes: np.ndarray) -> None:
+def _legend_below(figure: Figure, axes: np.ndarray, columns: int = 6) -> None:
     """One legend for all axes, every label once."""
     found: dict[str, Artist] = {}
     for axis in axes.flat:
         found |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=min(len(found), 6))
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=min(len(found), columns))

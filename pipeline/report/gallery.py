@@ -1,4 +1,4 @@
-"""The page's small pictures: heatmaps of the same images by every model, and of each model's errors."""
+"""The page's small pictures, as data URIs; and its galleries: the same images with every model's heatmaps."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from pipeline.report.overlays import CellPictures, Picture, draw_heatmap, draw_o
 
 TILE_PX = 128
 WEBP_QUALITY = 78
+MIME = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
 @dataclass(frozen=True)
 class Tile:
     uri: str
     alt: str
-    caption: str = ""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said of an image, and why: one tile for each method and class explained."""
+    """What a model said of an image, and why: one tile for each method."""
 
     model: str
     predicted: str
@@ -48,15 +48,7 @@ def gallery(cells: Sequence[Cell], prepared: Prepared, count: int) -> list[Shown
     """Up to `count` images, the classes in turn; each with every model's heatmaps for the class it predicted."""
     pictures = [pictures_of(cell, prepared) for cell in cells]
     rows = shared_rows([set(each.heatmaps.rows["predicted"].tolist()) for each in pictures], pictures[0])[:count]
-    return [_shown(row, cells, pictures, ("predicted",)) for row in rows]
-
-
-def errors(cell: Cell, prepared: Prepared, count: int) -> list[Shown]:
-    """Up to `count` explained images that the model got wrong, with heatmaps for either class."""
-    pictures = pictures_of(cell, prepared)
-    rows = sorted(cell.heatmaps.rows["true"].tolist())
-    chosen = in_turn(rows, [pictures.label(row) for row in rows])[:count]
-    return [_shown(row, [cell], [pictures], ("predicted", "true")) for row in chosen]
+    return [_shown(row, cells, pictures) for row in rows]
 
 
 def shared_rows(explained: Sequence[set[int]], pictures: CellPictures) -> list[int]:
@@ -70,50 +62,50 @@ def pictures_of(cell: Cell, prepared: Prepared) -> CellPictures:
     return CellPictures(prepared, cell.receipt.classes, cell.explanation.methods, cell.heatmaps)
 
 
-def png_uri(path: Path) -> str:
-    return _uri(path.read_bytes(), "png")
+def image_tile(pictures: CellPictures, row: int) -> Tile:
+    label, line = pictures.classes[pictures.label(row)], pictures.outline(row, TILE_PX)
+    image = draw_outline(enlarge(pictures.image(row), TILE_PX), line)
+    return Tile(webp_uri(image), f"image of class {label}{', evidence outlined' if line is not None else ''}")
+
+
+def heat_tile(pictures: CellPictures, row: int, method: str, rule: str, alt: str) -> Tile:
+    """The heatmap of an image that was explained under that rule."""
+    attribution = pictures.attribution(row, method, rule)
+    assert attribution is not None
+    heat = draw_heatmap(pictures.image(row), attribution, TILE_PX)
+    return Tile(webp_uri(draw_outline(heat, pictures.outline(row, TILE_PX))), alt)
+
+
+def file_uri(path: Path) -> str:
+    """An SVG or PNG whole, as an address."""
+    return _uri(path.read_bytes(), MIME[path.suffix])
 
 
 def webp_uri(picture: Picture) -> str:
     held = BytesIO()
     Image.fromarray(picture).save(held, "WEBP", quality=WEBP_QUALITY)
-    return _uri(held.getvalue(), "webp")
+    return _uri(held.getvalue(), "image/webp")
 
 
-def _uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{b64encode(content).decode('ascii')}"
+def _uri(content: bytes, mime: str) -> str:
+    return f"data:{mime};base64,{b64encode(content).decode('ascii')}"
 
 
-def _shown(row: int, cells: Sequence[Cell], pictures: Sequence[CellPictures], rules: tuple[str, ...]) -> Shown:
+def _shown(row: int, cells: Sequence[Cell], pictures: Sequence[CellPictures]) -> Shown:
     first = pictures[0]
-    label, line = first.classes[first.label(row)], first.outline(row, TILE_PX)
-    image = draw_outline(enlarge(first.image(row), TILE_PX), line)
-    answers = [_answer(row, cell, each, rules) for cell, each in zip(cells, pictures, strict=True)]
+    answers = [_answer(row, cell, each) for cell, each in zip(cells, pictures, strict=True)]
     file = str(first.prepared.index["file"].iloc[row])
-    return Shown(
-        file,
-        label,
-        Tile(webp_uri(image), f"image of class {label}{', evidence outlined' if line is not None else ''}"),
-        tuple(answers),
-    )
+    return Shown(file, first.classes[first.label(row)], image_tile(first, row), tuple(answers))
 
 
-def _answer(row: int, cell: Cell, pictures: CellPictures, rules: tuple[str, ...]) -> Answer | None:
+def _answer(row: int, cell: Cell, pictures: CellPictures) -> Answer | None:
     if cell.heatmaps.position("predicted", row) is None:
         return None
-    label, predicted = pictures.label(row), cell.heatmaps.predicted_class(row)
-    explained = {"predicted": pictures.classes[predicted], "true": pictures.classes[label]}
+    predicted = cell.heatmaps.predicted_class(row)
+    name = pictures.classes[predicted]
     tiles = [
-        _tile(row, pictures, method, rule, f"{cell.model}, {title_of(method)} for class {explained[rule]}")
+        heat_tile(pictures, row, method, "predicted", f"{cell.model}, {title_of(method)} for class {name}")
         for method in pictures.methods
-        for rule in rules
     ]
     probability = cell.heatmaps.probability(row, predicted)
-    return Answer(cell.model, explained["predicted"], probability, label == predicted, tuple(tiles))
-
-
-def _tile(row: int, pictures: CellPictures, method: str, rule: str, alt: str) -> Tile:
-    attribution = pictures.attribution(row, method, rule)
-    assert attribution is not None  # the caller asks only for rules that hold the row
-    heat = draw_outline(draw_heatmap(pictures.image(row), attribution, TILE_PX), pictures.outline(row, TILE_PX))
-    return Tile(webp_uri(heat), alt, f"{title_of(method)}, {rule} class")
+    return Answer(cell.model, name, probability, pictures.label(row) == predicted, tuple(tiles))

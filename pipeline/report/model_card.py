@@ -63,19 +63,23 @@ def _rendered(
 ) -> str:
     metrics = {name: cell.summary.metrics[name] for name in shown if name in cell.summary.metrics}
     columns = [name for name in COLUMNS if any(name in found for found in metrics.values())]
-    return _environment().get_template("model_card.md").render(
-        receipt=cell.receipt,
-        spec=spec,
-        audit=audit,
-        synthetic=synthetic,
-        shortcut=shortcut,
-        counts={split: sum(classes.values()) for split, classes in audit.images_per_split.items()},
-        learning_rate=float(cell.history["learning_rate"].max()),
-        accuracy=accuracy_row(cell, cell.receipt.seed, RESAMPLES),
-        recall=cell.classification.recall,
-        summary=cell.summary,
-        maps=metrics,
-        columns={name: f"{name.replace('_', ' ')} {ARROWS[name]}" for name in columns},
+    return (
+        _environment()
+        .get_template("model_card.md")
+        .render(
+            receipt=cell.receipt,
+            spec=spec,
+            audit=audit,
+            synthetic=synthetic,
+            shortcut=shortcut,
+            counts={split: sum(classes.values()) for split, classes in audit.images_per_split.items()},
+            learning_rate=float(cell.history["learning_rate"].max()),
+            accuracy=accuracy_row(cell, cell.receipt.seed, RESAMPLES),
+            recall=cell.classification.recall,
+            summary=cell.summary,
+            maps=metrics,
+            columns={name: f"{name.replace('_', ' ')} {ARROWS[name]}" for name in columns},
+        )
     )
 
 

@@ -78,7 +78,7 @@ def draw_cell_overlays(prepared_dir: Path, model_dir: Path, heatmap_dir: Path, o
     folder = heatmap_dir / "overlays"
     with whole_folder(folder) as partial:
         names = [_save_overlay(pictures, key, partial) for row in rows[:overlays] for key in _keys(pictures, row)]
-        (partial / CONTACT_SHEET).write_bytes(_small_jpeg(contact_sheet(pictures, rows[:CONTACT_SHEET_IMAGES])))
+        (partial / CONTACT_SHEET).write_bytes(small_jpeg(contact_sheet(pictures, rows[:CONTACT_SHEET_IMAGES])))
     return [folder / name for name in names]
 
 
@@ -276,7 +276,7 @@ def _paste_bar(page: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, 
     draw.text((x + BAR_PX + 4, y + PICTURE_PX - 14), "" if blank else "min", INK, font(11))
 
 
-def _small_jpeg(picture: Image.Image) -> bytes:
+def small_jpeg(picture: Image.Image) -> bytes:
     """JPEG at the best of a few qualities that stays within the limit; the last one whatever its size."""
     for quality in (88, 75, 55, 35):
         held = BytesIO()

@@ -1,6 +1,6 @@
 """The report: one self-contained page, with the tables, figures and findings that it shows as files beside it."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,22 @@ from pipeline.data.prepared import Prepared, load_prepared
 from pipeline.files import whole_folder, write_text
 from pipeline.params import FindingsParams, ReportParams
 from pipeline.records import Audit
+from pipeline.report.browser import Card, browser_cards, take_turns
 from pipeline.report.cells import Cell, by_dataset, load_cells, refuse_other_images, title_of
+from pipeline.report.curves import half_bands
 from pipeline.report.evidence import evidence_of
-from pipeline.report.figures import write_figures
+from pipeline.report.figures import METHOD_COLOURS, write_figures
 from pipeline.report.findings import study_findings, write_findings
-from pipeline.report.gallery import Shown, errors, gallery, png_uri
+from pipeline.report.gallery import Shown, file_uri, gallery
+from pipeline.report.shortcuts import shortcut_answers, shortcut_finding, shortcut_table
+from pipeline.report.statistics_view import Row, records, statistics_view
 from pipeline.report.tables import (
-    HIGHER_IS_BETTER,
+    BEST_ACROSS_MODELS,
+    BEST_WITHIN_MODEL,
     arrow,
-    classification_table,
-    heatmap_table,
-    size_table,
+    mark_best,
+    study_tables,
+    write_metrics,
     write_tables,
 )
 
@@ -31,17 +36,25 @@ PHANTOM = "phantom"
 
 FIGURES = {
     "curves": "Mean probability of the predicted class as pixels come in (insertion) or go (deletion), most important "
-    "first. A better map rises sooner above and falls sooner below.",
+    "first. A better map rises sooner above and falls sooner below. Bands: mean ± 1.96 standard errors over images.",
     "gains": "Gain over a random map of the same grid, with 95 % intervals over images. Above 0 is better than chance.",
     "confusion": "Confusion on the test split: counts, shaded by the share of the true class.",
     "training": "Training: loss and validation macro F1 by epoch.",
 }
-Row = dict[Hashable, Any]  # a line of a table by column
 SPLITS = ("train", "validation", "test")
 
-# Raw AUCs depend on how sure a model is, so the best is sought within a model; gains and hits compare across models.
-BEST_WITHIN_MODEL = ("insertion_auc", "deletion_auc")
-BEST_ACROSS_MODELS = ("insertion_gain", "deletion_gain", "pointing_game", "mass_ratio")
+# Of a dataset's section: the end of the id -> what the contents call it.
+PARTS = {
+    "accuracy": "Predictions",
+    "gallery": "Heatmaps",
+    "faithfulness": "Faithfulness",
+    "curves": "Curves",
+    "localisation": "Localisation",
+    "strata": "Strata",
+    "statistics": "Comparisons",
+    "trust": "Trust checks",
+    "training": "Training",
+}
 
 
 @dataclass(frozen=True)
@@ -60,8 +73,10 @@ class DatasetView:
     has_masks: bool
     sizes: list[Row]  # localisation of each model's methods by the size of the finding
     figures: dict[str, str]  # kind -> data URI
+    strata: dict[str, list[Row]]  # stratum -> a row for each model, method and level
+    statistics: dict[str, Any]  # what statistics.html shows
     gallery: list[Shown]
-    errors: dict[str, list[Shown]]  # model -> its errors
+    cards: list[list[Card]]  # of each cell
 
 
 def write_report(
@@ -73,6 +88,7 @@ def write_report(
     report_params: ReportParams,
     rules: FindingsParams,
     seed: int,
+    seeds: Sequence[int] = (),
 ) -> Path:
     """The page written, `report_dir`/index.html; tables, figures, findings and metrics stand beside it.
 
@@ -82,23 +98,34 @@ def write_report(
         StudyError: a cell lacks a file, or its files do not belong together.
     """
     cells = load_cells(data_dir, datasets, models)
+    repeats = [cells, *(load_cells(data_dir, datasets, models, repeat) for repeat in seeds)]
     prepared = {name: load_prepared(data_dir / "prepared" / name) for name in datasets}
-    traits = {name: getattr(each, "traits", pd.DataFrame()) for name, each in prepared.items()}
-    evidence = evidence_of(cells, traits)
-    findings = study_findings(evidence, rules, seed)
+    traits = {name: each.traits for name, each in prepared.items()}
+    evidence = evidence_of([cell for each in repeats for cell in each], traits)
+    shortcuts = shortcut_answers(cells, rules.S1, seed)
+    findings = [*study_findings(evidence, rules, seed), shortcut_finding(shortcuts, rules.S1)]
+    names = list(dict.fromkeys(str(name) for each in traits.values() for name in each))
+    tables = study_tables(cells, repeats, evidence, findings, names, rules, seed)
+    tables["shortcuts"] = shortcut_table(cells, shortcuts)
     with whole_folder(report_dir) as partial:
-        write_tables(cells, partial)
+        write_tables(tables, partial)
+        write_metrics(cells, partial)
         write_findings(findings, partial)
         views = [
-            _view(group, prepared[name], sources[name], report_params, partial) for name, group in by_dataset(cells)
+            _view(group, prepared[name], sources[name], report_params, tables, data_dir / "scores", partial)
+            for name, group in by_dataset(cells)
         ]
         text = _template().render(
             views=views,
             cells=cells,
             findings=findings,
+            shortcuts=shortcuts,
             seed=seed,
             packages=package_table(cells),
             min_images=rules.min_images,
+            alpha=rules.alpha,
+            cards=take_turns(cards for view in views for cards in view.cards),
+            browser_images=report_params.browser_images,
         )
         write_text(partial / "index.html", text)
     return report_dir / "index.html"
@@ -114,21 +141,21 @@ def package_table(cells: Sequence[Cell]) -> dict[str, str]:
     return {name: ", ".join(sorted(found[name])) for name in sorted(found)}
 
 
-def mark_best(table: pd.DataFrame, metric: str, within: str | None = None) -> pd.Series:
-    """Whether a row holds the best value of the metric among the methods, of all rows or of those equal in `within`.
-
-    Baselines are never marked, nor a method without a rival.
-    """
-    values = table[metric].astype(float).where(table["kind"] == "method")
-    groups = table[within] if within else pd.Series("all", index=table.index)
-    best = values.groupby(groups).transform("max" if HIGHER_IS_BETTER[metric] else "min")
-    return (values == best) & (values.groupby(groups).transform("count") > 1)
-
-
-def _view(cells: list[Cell], prepared: Prepared, source: str, params: ReportParams, report_dir: Path) -> DatasetView:
+def _view(
+    cells: list[Cell],
+    prepared: Prepared,
+    source: str,
+    params: ReportParams,
+    tables: Mapping[str, pd.DataFrame],
+    scores_dir: Path,
+    report_dir: Path,
+) -> DatasetView:
     spec = get(cells[0].dataset)
     for cell in cells:
         refuse_other_images(prepared, cell.explanation)
+    own = {name: table[table["dataset"] == spec.name] for name, table in tables.items() if "dataset" in table}
+    scored = {cell.model: scores_dir / cell.dataset / cell.model for cell in cells}
+    bands = {cell.model: half_bands(scored[cell.model], cell.explanation.methods) for cell in cells}
     return DatasetView(
         name=spec.name,
         title=spec.title,
@@ -137,55 +164,48 @@ def _view(cells: list[Cell], prepared: Prepared, source: str, params: ReportPara
         source=source.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1],  # never a path of this machine
         audit=prepared.audit,
         cells=cells,
-        classification=_classification_rows(cells),
-        heatmaps=_heatmap_rows(cells),
+        classification=_classification_rows(own["classification"]),
+        heatmaps=_heatmap_rows(own["heatmaps"]),
         has_masks=prepared.masks is not None,
-        sizes=_size_rows(cells),
-        figures={kind: png_uri(path) for kind, path in write_figures(cells, report_dir).items()},
+        sizes=_size_rows(own["localisation_by_size"], cells[0].explanation.methods),
+        figures={kind: file_uri(path) for kind, path in write_figures(cells, bands, report_dir).items()},
+        strata={str(name): records(part) for name, part in own["strata"].groupby("stratum", sort=False)},
+        statistics=statistics_view(own),
         gallery=gallery(cells, prepared, params.gallery_images),
-        errors={cell.model: errors(cell, prepared, params.gallery_images) for cell in cells},
+        cards=[browser_cards(cell, prepared, scored[cell.model], params.browser_images) for cell in cells],
     )
 
 
-def _classification_rows(cells: Sequence[Cell]) -> list[Row]:
-    table = classification_table(cells).assign(kind="method")
+def _classification_rows(table: pd.DataFrame) -> list[Row]:
+    table = table.assign(kind="method")
     for metric in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc"):
         table[f"{metric}_best"] = mark_best(table, metric)
-    return _records(table)
+    return records(table)
 
 
-def _heatmap_rows(cells: Sequence[Cell]) -> dict[str, list[Row]]:
-    table = heatmap_table(cells)
-    for metric in BEST_WITHIN_MODEL:
-        table[f"{metric}_best"] = mark_best(table, metric, within="model")
-    for metric in BEST_ACROSS_MODELS:
-        table[f"{metric}_best"] = mark_best(table, metric)
-    rows = _records(table)
-    return {cell.model: [row for row in rows if row["model"] == cell.model] for cell in cells}
+def _heatmap_rows(table: pd.DataFrame) -> dict[str, list[Row]]:
+    marks = {f"{metric}_best": mark_best(table, metric, ["model"]) for metric in BEST_WITHIN_MODEL}
+    marks |= {f"{metric}_best": mark_best(table, metric) for metric in BEST_ACROSS_MODELS if metric in table}
+    rows = records(table.assign(**marks))
+    return {model: [row for row in rows if row["model"] == model] for model in table["model"].unique()}
 
 
-def _size_rows(cells: Sequence[Cell]) -> list[Row]:
+def _size_rows(table: pd.DataFrame, methods: Sequence[str]) -> list[Row]:
     """Without the baselines, which the CSV has."""
-    table = size_table(cells)
-    return _records(table[table["method"].isin(cells[0].explanation.methods)])
-
-
-def _records(table: pd.DataFrame) -> list[Row]:
-    """Rows as dictionaries, with None for what is missing."""
-    return table.astype(object).where(table.notna(), None).to_dict("records")
+    return records(table[table["method"].isin(methods)])
 
 
 def _template() -> Template:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "title_of": title_of, "arrow": arrow, "words": _words}
-    environment.globals |= {"figure_texts": FIGURES, "splits": SPLITS}
-    return environment.get_template("template.html")
+    environment.filters |= {"number": _number, "title_of": title_of, "arrow": arrow, "words": _words, "p": _p_value}
+    environment.globals |= {"figure_texts": FIGURES, "splits": SPLITS, "parts": PARTS, "method_colours": METHOD_COLOURS}
+    return environment.get_template("page.html")
 
 
 def _number(value: float | None, digits: int = 3) -> str:
@@ -194,6 +214,13 @@ def _number(value: float | None, digits: int = 3) -> str:
         return "–"
     shown = round(value, digits) + 0.0  # + 0.0: no minus before a zero
     return f"{shown:.{digits}f}".replace("-", "−")
+
+
+def _p_value(p: float | None) -> str:
+    """A p-value as papers print it."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _words(name: str) -> str:

@@ -15,7 +15,6 @@ from pipeline.metrics.faithfulness import (
     even_curves,
     exchanged,
     normalised_auc,
-    perturbation_curves,
     pixel_counts,
     reversed_ranks,
     saliency_ranks,
@@ -23,6 +22,7 @@ from pipeline.metrics.faithfulness import (
     square_ranks,
     upsampled,
 )
+from tests.metrics.courses import perturbation_curves
 
 SIDE = 6
 

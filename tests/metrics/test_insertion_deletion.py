@@ -10,9 +10,10 @@ from torch import Tensor
 from pipeline.device import peak_bytes
 from pipeline.errors import StudyError
 from pipeline.metrics import InsertionDeletion, insertion_deletion
-from pipeline.metrics.faithfulness import auc, perturbation_curves, saliency_ranks, see, upsampled
+from pipeline.metrics.faithfulness import auc, saliency_ranks, see, upsampled
 from pipeline.metrics.prediction import scoring
 from pipeline.metrics.substrates import NAMES, blur
+from tests.metrics.courses import perturbation_curves
 from tests.models.tiny import MODELS, SIDE_PX, build, draw_images
 
 import timm  # isort: skip

@@ -14,6 +14,7 @@ from pipeline.records import Audit, Classification, Dropped, Explanation, Protoc
 from pipeline.report.page import write_report
 
 CLASSES = {"pbc": ("basophil", "eosinophil", "platelet"), "busi": ("normal", "benign", "malignant")}
+TRAITS = {"pbc": ("acquisition_batch", "first", "second"), "busi": ("burnt_in_marks", "plain", "marked")}
 METHODS, BASELINES = ("gradcam", "gradient_rollout"), ("random", "centre", "edge")
 RULES = ("predicted", "true")
 SIDE, GRID, STEPS = 32, 4, 4
@@ -30,7 +31,7 @@ class Study:
 
     def write_report(self, report: Path) -> Path:
         sources = dict.fromkeys(self.datasets, "phantom")
-        params = ReportParams(gallery_images=3)
+        params = ReportParams(gallery_images=3, browser_images=9)
         return write_report(self.data, report, self.datasets, self.models, sources, params, RULES_OF_FINDINGS, seed=0)
 
 
@@ -54,6 +55,9 @@ def make_prepared(folder: Path, dataset: str, images: int, rng: np.random.Genera
     index["group"], index["sha256"] = index["row"], "0" * 64
     index["has_mask"] = (dataset == "busi") & (index["class"] != "normal")
     index[list(COLUMNS)].to_csv(folder / "index.csv", index=False)
+    trait, common, rare = TRAITS[dataset]
+    levels = np.where(index["row"] % 4 == 0, rare, common)
+    index[["row"]].assign(**{trait: levels}).to_csv(folder / "traits.csv", index=False)
     discs = np.stack([disc(rng.integers(10, 22, 2)) for _ in range(images)])
     noise = rng.integers(40, 120, (images, SIDE, SIDE, 3))
     np.save(folder / "images.npy", (noise + 100 * discs[..., None]).astype(np.uint8))
@@ -184,6 +188,9 @@ def make_scores(
     fractions = np.linspace(0, 1, STEPS + 1)
     checks = {"row": [0, 1], "method": "gradcam", "check": "gini", "value": [0.3, 0.5]}
     pd.DataFrame(checks).to_csv(folder / "trust.csv", index=False)
+    hits = [f"{method}/{hit}" for method in METHODS for hit in ("pointing_hit", "pointing_hit_neutral")]
+    images = ["row", "label", "predicted", "donor_class", "followed", "followed_control", "predicted_neutral", *hits]
+    pd.DataFrame(columns=images).to_csv(folder / "shortcut.csv", index=False)
     scores.iloc[:0].assign(variant="").to_csv(folder / "variants.csv", index=False)
     curves = [
         pd.DataFrame({"curve": curve, "method": method, "fraction": fractions, "probability": end})
@@ -192,6 +199,7 @@ def make_scores(
     ]
     pd.concat(curves).to_csv(folder / "curves_mean.csv", index=False)
     wrong = ~predictions["correct"]
+    np.savez(folder / "curves.npz", **made_curves(len(predictions), int(wrong.sum())))
     metrics = {method: made_metrics(scores, method, dataset == "busi") for method in (*METHODS, *BASELINES)}
     protocol = ProtocolScores(
         steps=STEPS, adaptive=False, insertion_substrate="blur", deletion_substrate="zero", unit_px=1,
@@ -214,6 +222,17 @@ def make_scores(
         metrics={method: {"gini": 0.4, "border_mass": 0.6, "class_similarity": 0.1} for method in METHODS},
         undefined={method: {"class_similarity": 1} for method in METHODS}, seed=0,
     ).write(folder)  # fmt: skip
+
+
+def made_curves(images: int, wrong: int) -> dict[str, np.ndarray]:
+    """Rising for insertion, falling for deletion."""
+    rng = np.random.default_rng(0)
+    return {
+        f"{method}/{rule}/{curve}": np.sort(rng.random((count, STEPS + 1), np.float32))[:, ::way]
+        for method in (*METHODS, *BASELINES)
+        for rule, count in (("predicted", images), ("true", wrong))
+        for curve, way in (("insertion", 1), ("deletion", -1))
+    }
 
 
 def made_localisation(dataset: str, scores: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

@@ -12,7 +12,9 @@ from pipeline.errors import StudyError
 from pipeline.files import sha256_of
 from pipeline.params import ReportParams
 from pipeline.records import Explanation, Summary, Trust
+from pipeline.report.browser import LINE_HEIGHT, LINE_POINTS, LINE_WIDTH, MOST_BARS, bars_of, line_path, take_turns
 from pipeline.report.cells import load_cell, title_of, twin_of
+from pipeline.report.curves import half_band, image_curves
 from pipeline.report.page import mark_best, write_report
 from tests.report.made_study import RULES_OF_FINDINGS as RULES
 from tests.report.made_study import STEPS, Study
@@ -60,7 +62,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_page_needs_nothing_from_anywhere(text: str) -> None:
-    assert not re.search(r"https?://|<link|<script|@import|url\(", text)
+    assert not re.search(r"https?://|<link|<script[^>]|@import|url\(", text)
     assert all((image["src"] or "").startswith("data:image/") for image in Page(text).all("img"))
 
 
@@ -79,7 +81,8 @@ def test_every_tag_is_closed_and_every_header_cell_has_a_scope(text: str) -> Non
 def test_every_anchor_leads_somewhere(text: str) -> None:
     page = Page(text)
     named = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
-    assert {(anchor["href"] or "")[1:] for anchor in page.all("a")} <= named
+    places = {(anchor["href"] or "").removeprefix("#").partition("?")[0] for anchor in page.all("a")}
+    assert places <= named
 
 
 def test_the_page_says_that_phantoms_are_not_patients(text: str) -> None:
@@ -88,7 +91,7 @@ def test_the_page_says_that_phantoms_are_not_patients(text: str) -> None:
 
 def test_a_folder_as_source_is_named_without_its_path(own_study: Study, tmp_path: Path) -> None:
     sources = dict.fromkeys(own_study.datasets, "/home/someone/archives/bloodcells.zip")
-    params = ReportParams(gallery_images=1)
+    params = ReportParams(gallery_images=1, browser_images=1)
     names = own_study.datasets, own_study.models
     page = write_report(own_study.data, tmp_path / "r", *names, sources, params, RULES, seed=0)
     text = page.read_text(encoding="utf-8")
@@ -108,9 +111,10 @@ def test_writing_twice_gives_equal_bytes(study: Study, report: Path, tmp_path: P
 
 def test_tables_figures_metrics_and_findings_stand_beside_the_page(report: Path) -> None:
     figures = {
-        f"figures/{dataset}_{kind}.png"
+        f"figures/{dataset}_{kind}.{ending}"
         for dataset in ("pbc", "busi")
         for kind in ("curves", "gains", "training", "confusion")
+        for ending in ("png", "svg")
     }
     assert figures | {"index.html", "metrics.json", "findings.json", "tables/heatmaps.csv"} <= files(report).keys()
 
@@ -152,6 +156,7 @@ def test_a_cell_that_the_study_no_longer_names_is_not_read(own_study: Study, tmp
         ("models/busi/dino/predictions.csv", "dvc repro finetune@busi-dino"),
         ("heatmaps/busi/dino/attributions.npz", "dvc repro explain@busi-dino"),
         ("scores/busi/dino/summary.json", "dvc repro score@busi-dino"),
+        ("scores/busi/dino/curves.npz", "dvc repro score@busi-dino"),
     ],
 )
 def test_a_missing_file_is_named_with_the_command_that_makes_it(
@@ -212,3 +217,48 @@ def test_a_methods_twin_of_has_its_grid(study: Study) -> None:
     assert twin_of("gradcam", finer) == "random"
     assert twin_of("gradient_rollout", finer) == "random_8x8"
     assert title_of("random_8x8") == "random map 8x8"
+
+
+def test_an_empty_browser_leaves_no_trace(study: Study, tmp_path: Path) -> None:
+    sources = dict.fromkeys(study.datasets, "phantom")
+    params = ReportParams(gallery_images=1, browser_images=0)
+    page = write_report(study.data, tmp_path / "r", study.datasets, study.models, sources, params, RULES, seed=0)
+    text = page.read_text(encoding="utf-8")
+    assert 'id="browser"' not in text
+    assert "#browser" not in {anchor["href"] for anchor in Page(text).all("a")}
+
+
+def test_as_many_cards_are_drawn_as_were_asked_for(text: str) -> None:
+    assert len([each for each in Page(text).all("article") if each.get("class") == "card"]) == 2 * 2 * 9
+
+
+def test_curves_of_other_heatmaps_are_refused(own_study: Study, tmp_path: Path) -> None:
+    np.savez(own_study.data / "scores" / "pbc" / "vit" / "curves.npz", other=np.zeros(3))
+    with pytest.raises(StudyError, match="not the curves of this cell's heatmaps; run `dvc repro score@pbc-vit`"):
+        own_study.write_report(tmp_path / "r")
+
+
+def test_a_band_is_1_96_standard_errors_high(study: Study) -> None:
+    lines = image_curves(study.data / "scores" / "pbc" / "vit", ["gradcam"])["gradcam", "insertion"]
+    expected = 1.96 * pd.DataFrame(lines).sem().to_numpy()
+    np.testing.assert_allclose(half_band(lines), expected, rtol=1e-5)
+    assert np.isnan(half_band(lines[:1])).all()
+
+
+def test_a_small_curve_runs_from_corner_to_corner_however_many_steps_it_has() -> None:
+    points = line_path(np.linspace(0, 1, 225, dtype=np.float32))[1:].split(" ")
+    assert len(points) == LINE_POINTS
+    assert (points[0], points[-1]) == (f"0,{LINE_HEIGHT}", f"{LINE_WIDTH},0")
+    assert line_path(np.array([0.25, 0.75], dtype=np.float32)) == f"M0,75 {LINE_WIDTH},25"
+
+
+def test_of_many_classes_the_likeliest_and_the_true_one_have_bars() -> None:
+    probabilities = np.arange(20, dtype=np.float32)
+    bars = bars_of([str(number) for number in range(20)], probabilities / probabilities.sum(), label=2, predicted=19)
+    assert [bar.name for bar in bars] == ["2", *(str(number) for number in range(21 - MOST_BARS, 20))]
+    assert [bar.name for bar in bars if bar.is_true] == ["2"]
+    assert [bar.name for bar in bars if bar.is_predicted] == ["19"]
+
+
+def test_groups_take_turns_until_all_are_through() -> None:
+    assert take_turns(["ad", "b", "ce"]) == ["a", "b", "c", "d", "e"]

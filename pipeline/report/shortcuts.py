@@ -1,0 +1,164 @@
+"""Does a model answer by something beside the evidence? The shortcut check of each cell, judged and put in words.
+
+A shortcut is found where, at the place that sways the model most, more answers follow the pixels of another image than
+at the control, or where accuracy falls once the place shows nothing: by the rule's size, and with a p below its alpha.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from pipeline.data import get
+from pipeline.params import ShortcutRule
+from pipeline.records import Shortcut
+from pipeline.report.cells import Cell, title_of
+from pipeline.report.findings import Finding, Measure, Verdict, overall
+from pipeline.seeds import cell_seed
+from pipeline.statistics import holm, mean_interval, sign_flip_p
+
+RESAMPLES = 2000
+Found = Literal["found", "none", "undecided", "not measured"]
+
+
+@dataclass(frozen=True)
+class ShortcutAnswer:
+    """What the check of one cell says; a sentence where there is something to say."""
+
+    dataset: str
+    model: str
+    found: Found
+    sentence: str
+    measures: tuple[Measure, ...]
+
+
+def shortcut_answers(cells: Sequence[Cell], rule: ShortcutRule, seed: int) -> list[ShortcutAnswer]:
+    return [shortcut_answer(cell, rule, seed) for cell in cells]
+
+
+def shortcut_answer(cell: Cell, rule: ShortcutRule, seed: int) -> ShortcutAnswer:
+    record = cell.trust.shortcut
+    if record is None:
+        return ShortcutAnswer(cell.dataset, cell.model, "not measured", "", ())
+    key = cell_seed(seed, "shortcut", cell.dataset, cell.model)
+    measures = _measures(cell, rule, key)
+    verdict = overall([each.verdict for each in measures])
+    found: Found = {"not supported": "found", "supported": "none"}.get(verdict, "undecided")  # type: ignore[assignment]
+    sentence = _sentence(cell, record, key) if found == "found" else ""
+    return ShortcutAnswer(cell.dataset, cell.model, found, sentence, tuple(measures))
+
+
+def shortcut_finding(answers: Sequence[ShortcutAnswer], rule: ShortcutRule) -> Finding:
+    """S1, answered like the study's claims: refused by one model that takes a shortcut."""
+    measures = tuple(measure for answer in answers for measure in answer.measures)
+    verdict = overall([each.verdict for each in measures])
+    caught = [f"{answer.model} on {answer.dataset}" for answer in answers if answer.found == "found"]
+    would_change = {
+        "supported": "A place beside the evidence that sways a model's answers.",
+        "not supported": f"Training images without what the place shows, for {', '.join(caught)}.",
+        "undecided": f"At least {rule.min_images} test images whose masks leave a place free, or clearer effects.",
+    }[verdict]
+    return Finding(
+        "S1",
+        "The models answer by the evidence, not by something beside it.",
+        "The place beside the masks that sways a model most is sought on validation images. On test images, answers "
+        "that follow another class's pixels in that place, less those that follow them at a control, stay below "
+        f"{rule.followed:g}, and accuracy falls by less than {rule.accuracy_drop:g} once the place shows nothing; more "
+        f"than that, with a p below {rule.alpha:g}, is a shortcut.",
+        verdict,
+        would_change,
+        measures,
+    )
+
+
+def shortcut_table(cells: Sequence[Cell], answers: Sequence[ShortcutAnswer]) -> pd.DataFrame:
+    """One row for each cell with masks and method: the place, what it does to answers, and to the pointing game."""
+    rows = [
+        {"dataset": cell.dataset, "model": cell.model, "found": answer.found, "method": method}
+        | {"place": place_of(record), "area": record.area, "images": record.images}
+        | {"followed": record.followed, "followed_control": record.followed_control}
+        | {"accuracy": record.accuracy, "accuracy_neutral": record.accuracy_neutral, "focus": record.focus.get(method)}
+        | {"localised": record.localised, "pointing_game": record.pointing_game.get(method)}
+        | {"pointing_game_neutral": record.pointing_game_neutral.get(method)}
+        for cell, answer in zip(cells, answers, strict=True)
+        if (record := cell.trust.shortcut) is not None
+        for method in cell.explanation.methods
+    ]
+    columns = [
+        "dataset", "model", "found", "method", "place", "area", "images", "followed", "followed_control", "accuracy",
+        "accuracy_neutral", "focus", "localised", "pointing_game", "pointing_game_neutral",
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def place_of(record: Shortcut) -> str:
+    """Where the region's centre lies in the image, in words."""
+    top, left, bottom, right = record.region_px
+    row, column = ((first + last) / 2 / record.image_size_px for first, last in ((top, bottom), (left, right)))
+    down = ("top", "middle", "bottom")[min(int(3 * row), 2)]
+    across = ("left", "centre", "right")[min(int(3 * column), 2)]
+    return "centre" if (down, across) == ("middle", "centre") else f"{down} {across}"
+
+
+def _measures(cell: Cell, rule: ShortcutRule, seed: int) -> list[Measure]:
+    table = cell.shortcut
+    right, right_neutral = (table["label"] == table[name] for name in ("predicted", "predicted_neutral"))
+    values = {
+        f"answers that follow the place, less the control, {cell.model}": (
+            table["followed"].astype(float) - table["followed_control"].astype(float), rule.followed,
+        ),
+        f"accuracy that the place gives, {cell.model}": (right.astype(float) - right_neutral, rule.accuracy_drop),
+    }  # fmt: skip
+    p_values = holm(np.array([_p(each, seed) for each, _ in values.values()]))
+    return [
+        _measure(cell.dataset, name, each.to_numpy(float), threshold, float(p), rule, seed)
+        for (name, (each, threshold)), p in zip(values.items(), p_values, strict=True)
+    ]
+
+
+def _p(values: pd.Series, seed: int) -> float:
+    return float(sign_flip_p(values.to_numpy(float)[None], seed, RESAMPLES)[0])
+
+
+def _measure(
+    dataset: str, name: str, values: np.ndarray, threshold: float, p: float, rule: ShortcutRule, seed: int
+) -> Measure:
+    """Supported is the absence of a shortcut, as the claim has it."""
+    mean, low, high = mean_interval(values, seed, RESAMPLES)
+    verdict: Verdict = "supported"
+    if len(values) < rule.min_images:
+        verdict = "undecided"
+    elif mean >= threshold:
+        verdict = "not supported" if p < rule.alpha else "undecided"
+    change = f"a mean {'below' if mean >= threshold else 'of at least'} {threshold:g}, p {rule.alpha:g}"
+    return Measure(dataset, name, mean, low, high, threshold, len(values), p, p, verdict, "", change, below=True)
+
+
+def _sentence(cell: Cell, record: Shortcut, seed: int) -> str:
+    evidence = get(cell.dataset).evidence
+    return (
+        f"Shortcut: {cell.model} on {cell.dataset} answers by something beside the {evidence}, at the "
+        f"{place_of(record)} of the image ({record.area:.0%} of it). With the pixels of another class's image there, "
+        f"{record.followed:.0%} of its answers follow them ({record.followed_control:.0%} at a control); without what "
+        f"the place shows, its accuracy goes from {record.accuracy:.2f} to {record.accuracy_neutral:.2f}."
+        f"{_pointing(cell, seed)}"
+    )
+
+
+def _pointing(cell: Cell, seed: int) -> str:
+    """What the shortcut costs the pointing game, by method."""
+    parts = []
+    for method in cell.explanation.methods:
+        hits = cell.shortcut[[f"{method}/pointing_hit", f"{method}/pointing_hit_neutral"]].dropna().astype(float)
+        if len(hits) < 2:
+            continue
+        with_it, without = hits.mean()
+        change, low, high = mean_interval((hits.iloc[:, 0] - hits.iloc[:, 1]).to_numpy(float), seed, RESAMPLES)
+        word = "a drop" if change <= 0 else "a rise"
+        parts.append(
+            f"{title_of(method)} {with_it:.2f} with it and {without:.2f} without, {word} of {abs(change):.2f} "
+            f"({low:+.2f} to {high:+.2f})"
+        )
+    return f" Pointing game on {len(hits)} images: {'; '.join(parts)}." if parts else ""
