@@ -77,6 +77,7 @@ class Audit(Record):
     label_conflicts: tuple[tuple[str, ...], ...]
     dropped: tuple[Dropped, ...]
     flagged: tuple[Dropped, ...]  # kept, but worth a look: empty or huge masks, stray files
+    traits: dict[str, dict[str, int]] = {}  # trait -> level -> images kept
 
 
 class Receipt(Record):
@@ -218,6 +219,28 @@ class Summary(Record, ProtocolScores):
     packages: dict[str, str]
 
 
+class Shortcut(BaseModel):
+    """What predictions owe to the place beside the evidence that sways them most, found blindly on validation images.
+
+    Measured on test images whose evidence touches neither that place nor its control; shortcut.csv has each of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    region_px: tuple[int, int, int, int]  # top, left, bottom, right; the last two are the first outside
+    control_px: tuple[int, int, int, int]  # another place of that size
+    image_size_px: int
+    area: float  # of the region, as a share of the image
+    images: int
+    followed: float  # share of images given the donor's class with its pixels, of another class, in the region
+    followed_control: float  # the same with its pixels in the control
+    accuracy: float
+    accuracy_neutral: float  # without what the region shows
+    focus: dict[str, float]  # method -> mean share of positive attribution in the region; chance is the area
+    localised: int  # of the images, those explained and with a mask; the two lines below are theirs
+    pointing_game: dict[str, float]  # method -> share of maps whose peak lies on the evidence, no pixel beside it
+    pointing_game_neutral: dict[str, float]  # the same without what the region shows, for the class predicted then
+
+
 class Trust(Record):
     """trust.json of a cell's explanations: means over some images, for the class predicted; trust.csv has each image.
 
@@ -233,4 +256,5 @@ class Trust(Record):
     chance: dict[str, dict[str, float]]  # the same for a map that knows nothing, of the checks where it is a number
     metrics: dict[str, dict[str, float]]  # method -> check -> mean
     undefined: dict[str, dict[str, int]]  # method -> check -> images
+    shortcut: Shortcut | None = None  # none where masks do not tell what lies beside the evidence
     seed: int

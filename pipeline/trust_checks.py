@@ -1,12 +1,13 @@
 """One cell's explanations, put to the trust checks: which class, which image, which weights do they depend on?
 
 Some of the images that were explained for their predicted class are explained again: for the runner-up, mirrored,
-under faint noise, and by the model as it forgets its weights from the head downwards. The files, trust.csv and
-trust.json, lie beside the cell's scores.
+under faint noise, and by the model as it forgets its weights from the head downwards. Where masks tell what is
+evidence, a place beside it that decides predictions is searched for. The files, trust.csv, shortcut.csv and trust.json,
+lie beside the cell's scores.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,11 +25,12 @@ from pipeline.files import write_text
 from pipeline.metrics.explained import Explained, load_explained
 from pipeline.metrics.trust import concentration, stability, tokens
 from pipeline.metrics.trust.randomisation import randomised_similarity
+from pipeline.metrics.trust.shortcut_cell import check_shortcut
 from pipeline.metrics.trust.similarity import Explain, Scores, spearman
 from pipeline.models.build import Classifier
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.params import MethodParams, StudyParams
-from pipeline.records import ATTRIBUTIONS, CHECKPOINT, Explanation, Trust
+from pipeline.records import ATTRIBUTIONS, CHECKPOINT, Explanation, Shortcut, Trust
 from pipeline.seeds import cell_seed
 
 Checks = dict[str, Scores]  # check -> method -> a value for each image
@@ -54,7 +56,7 @@ def check_cell(
     study: StudyParams,
     progress: Callable[[int, int], None],
 ) -> Trust:
-    """Write trust.csv and trust.json beside the scores of the same heatmaps; the latter is returned.
+    """Write trust.csv, shortcut.csv and trust.json beside the scores of the same heatmaps; the latter is returned.
 
     Args:
         num_images: how many of the explained images are looked at, spread evenly over them.
@@ -77,11 +79,15 @@ def check_cell(
     ]
     checks: Checks = {}
     for done, group in enumerate(groups):
-        progress(done, len(groups))
+        progress(done, len(groups) + 1)
         checks |= group()
-    progress(len(groups), len(groups))
-    trust = _record(explanation, subject, checks, chance_of(classifier, subject), study.seed)
-    write_text(score_dir / "trust.csv", trust_table(subject.rows, checks).to_csv(index=False, float_format="%.9g"))
+    progress(len(groups), len(groups) + 1)
+    methods_only = replace(explained[0], maps={name: explained[0].maps[name] for name in explanation.methods})
+    shortcut, images = check_shortcut(classifier, explain, prepared, methods_only, seed, batch_size)
+    progress(len(groups) + 1, len(groups) + 1)
+    trust = _record(explanation, subject, checks, chance_of(classifier, subject), shortcut, study.seed)
+    _write_table(score_dir / "trust.csv", trust_table(subject.rows, checks))
+    _write_table(score_dir / "shortcut.csv", images)
     trust.write(score_dir)
     return trust
 
@@ -147,6 +153,10 @@ def trust_table(rows: Int64[np.ndarray, " n"], checks: Checks) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    write_text(path, table.to_csv(index=False, float_format="%.9g"))
+
+
 def _subject(
     prepared: Prepared, part: Explained, methods: tuple[str, ...], num_images: int, device: torch.device
 ) -> Subject:
@@ -174,7 +184,12 @@ def _explainer(classifier: Classifier, explanation: Explanation, batch_size: int
 
 
 def _record(
-    explanation: Explanation, subject: Subject, checks: Checks, chance: dict[str, dict[str, float]], seed: int
+    explanation: Explanation,
+    subject: Subject,
+    checks: Checks,
+    chance: dict[str, dict[str, float]],
+    shortcut: Shortcut | None,
+    seed: int,
 ) -> Trust:
     means: dict[str, dict[str, float]] = {method: {} for method in explanation.methods}
     undefined: dict[str, dict[str, int]] = {method: {} for method in explanation.methods}
@@ -193,5 +208,6 @@ def _record(
         chance=chance,
         metrics=means,
         undefined=undefined,
+        shortcut=shortcut,
         seed=seed,
     )

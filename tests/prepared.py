@@ -22,6 +22,7 @@ def write_prepared(folder, train=(8, 4, 2), validation=3, test=4, dataset="colou
     index = pd.DataFrame({"row": rows, "file": [f"{row}.png" for row in rows], "class": np.array(CLASSES)[labels]})
     index = index.assign(label=labels, split=splits, group=rows, sha256="0", has_mask=False)
     index[list(COLUMNS)].to_csv(folder / "index.csv", index=False)
+    index[["row"]].to_csv(folder / "traits.csv", index=False)
     counts = {name: int((labels == label).sum()) for label, name in enumerate(CLASSES)}
     nothing = {"exact_duplicates": 0, "duplicate_groups": (), "label_conflicts": (), "dropped": (), "flagged": ()}
     Audit(

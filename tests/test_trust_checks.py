@@ -1,6 +1,8 @@
 """The trust checks of a cell: complete, for every method and image, equal on a rerun, and the model left as it was."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -51,8 +53,25 @@ def test_a_rerun_gives_the_same_bytes_and_leaves_the_checkpoint_alone(scored: Ce
     assert sha256_of(scored.folder / "model" / "model.safetensors") == before
 
 
+def test_a_set_without_masks_to_search_in_has_no_shortcut_and_an_empty_table(scored: Cell, trust: Trust):  # noqa: F811
+    assert trust.shortcut is None  # its masks are those of test images alone
+    table = pd.read_csv(scored.folder / "trust" / "shortcut.csv")
+    assert table.empty
+    assert [name for name in table.columns if "pointing" in name] == [
+        f"{method}/{hit}" for method in METHODS for hit in ("pointing_hit", "pointing_hit_neutral")
+    ]
+
+
+def test_a_record_from_before_shortcuts_were_sought_still_loads(trust: Trust, tmp_path: Path):
+    trust.write(tmp_path)
+    held = json.loads((tmp_path / "trust.json").read_text())
+    del held["shortcut"]
+    (tmp_path / "trust.json").write_text(json.dumps(held))
+    assert Trust.read(tmp_path) == trust
+
+
 def test_progress_reaches_the_end_and_no_image_is_looked_at_twice(scored: Cell):  # noqa: F811
     told: list[tuple[int, int]] = []
     found = check(scored, "all", num_images=1000, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (4, 4)
+    assert told[-1] == (5, 5)
     assert found.images == Explanation.read(scored.folder / "heatmaps").images

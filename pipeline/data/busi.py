@@ -1,6 +1,7 @@
 """BUSI: breast ultrasound with outlined lesions, 3 classes; 780 images of 600 women."""
 
 from pipeline.data.spec import DatasetSpec
+from pipeline.data.traits import burnt_in_marks
 
 BUSI = DatasetSpec(
     name="busi",
@@ -17,4 +18,5 @@ BUSI = DatasetSpec(
     ),
     doi="10.1016/j.dib.2019.104863",
     source_url="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
+    traits={"burnt_in_marks": burnt_in_marks},
 )

@@ -1,6 +1,7 @@
 """PBC: single peripheral blood cells, stained, 8 kinds; 17,092 images, no masks."""
 
 from pipeline.data.spec import DatasetSpec
+from pipeline.data.traits import acquisition_batch
 
 PBC = DatasetSpec(
     name="pbc",
@@ -18,4 +19,5 @@ PBC = DatasetSpec(
     ),
     doi="10.17632/snkd93bnjr.1",
     source_url="https://data.mendeley.com/datasets/snkd93bnjr/1",
+    traits={"acquisition_batch": acquisition_batch},
 )

@@ -1,6 +1,7 @@
-"""From a raw folder to data/prepared/<d>: squares in arrays, an index with a split that does not leak, and an audit."""
+"""From a raw folder to data/prepared/<d>: arrays of squares, an index whose split does not leak, traits, an audit."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from pipeline.seeds import cell_seed
 
 log = logging.getLogger(__name__)
 
-IMAGES, MASKS, INDEX = "images.npy", "masks.npy", "index.csv"
+IMAGES, MASKS, INDEX, TRAITS = "images.npy", "masks.npy", "index.csv", "traits.csv"
 COPIED_AT_ONCE = 256  # images
 
 
@@ -52,7 +53,7 @@ def prepare_dataset(
         arrays = Arrays(
             raw_folder, folder / "all_images.npy", folder / "all_masks.npy", preprocess_params.image_size_px
         )
-        found = _read_all(scan.images, arrays, processes, progress)
+        found = _read_all(scan.images, arrays, spec, processes, progress)
         audit.refuse_if_too_many_unusable(found, preprocess_params.max_unreadable_fraction, str(raw_folder))
         readable = [one for one in found if not one.reading.problem]
         copies = audit.find_copies(readable)
@@ -61,6 +62,8 @@ def prepare_dataset(
         near = audit.find_near_duplicates(kept, dataset_params.duplicate_distance)
         index = _index(kept, near.groups, spec, preprocess_params, cell_seed(seed, spec.name, "split"))
         index.to_csv(folder / INDEX, index=False, lineterminator="\n", float_format="%.9g")
+        traits = _traits(kept, spec)
+        traits.to_csv(folder / TRAITS, lineterminator="\n")
         places = {one.image.file: place for place, one in enumerate(found)}
         _keep_rows(arrays, [places[one.image.file] for one in kept], bool(index["has_mask"].any()))
         record = Audit(
@@ -77,6 +80,7 @@ def prepare_dataset(
             label_conflicts=copies.conflicts,
             dropped=(*audit.unreadable(found), *copies.dropped, *_not_used(scan)),
             flagged=(*audit.odd_masks(kept, spec), *near.flagged),
+            traits={name: dict(sorted(Counter(traits[name]).items())) for name in spec.traits},
         )
         record.write(folder)
     _report(record)
@@ -84,15 +88,19 @@ def prepare_dataset(
 
 
 def _read_all(
-    images: Sequence[ImageFile], arrays: Arrays, processes: int, progress: Callable[[int, int], None]
+    images: Sequence[ImageFile],
+    arrays: Arrays,
+    spec: DatasetSpec,
+    processes: int,
+    progress: Callable[[int, int], None],
 ) -> list[Found]:
     """Reads every image; the arrays then hold a square for each, blank where it cannot be read."""
     side = arrays.image_size_px
     open_memmap(arrays.images, "w+", np.uint8, (len(images), side, side, 3))
     open_memmap(arrays.masks, "w+", np.uint8, (len(images), side, side))
-    found = []
+    read, found = partial(read_image, arrays, spec.traits), []
     with mapper(processes) as spread, tqdm(total=len(images), desc="prepare", unit="image", disable=None) as bar:
-        for image, reading in zip(images, spread(partial(read_image, arrays), enumerate(images)), strict=True):
+        for image, reading in zip(images, spread(read, enumerate(images)), strict=True):
             found.append(Found(image, reading))
             bar.update()
             progress(len(found), len(images))
@@ -120,6 +128,12 @@ def _index(
             "has_mask": [one.reading.mask_fraction is not None for one in kept],
         }
     )
+
+
+def _traits(kept: Sequence[Found], spec: DatasetSpec) -> pd.DataFrame:
+    """A column for each trait, by row."""
+    columns = {name: [one.reading.traits[name] for one in kept] for name in spec.traits}
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(kept), name="row"))
 
 
 def _keep_rows(arrays: Arrays, rows: Sequence[int], with_masks: bool) -> None:

@@ -1,5 +1,6 @@
-"""The prepared set as later stages read it: arrays that stay on disk, the index, the audit."""
+"""The prepared set as later stages read it: arrays that stay on disk, the index, the traits, the audit."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ COLUMNS = {
     "row": "int64", "file": "str", "class": "str", "label": "int64", "split": "str", "group": "int64", "sha256": "str",
     "has_mask": "bool",
 }  # fmt: skip
+TRAIT_COLUMNS = defaultdict(lambda: "str", row="int64")  # whatever a set calls its traits
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Prepared:
     masks: UInt8[np.ndarray, "n s s"] | None  # 0 or 1; blank rows where the index says has_mask is False
     index: pd.DataFrame
     audit: Audit
+    traits: pd.DataFrame  # by row: a column of levels for each trait, none where the set has no traits
 
     def rows(self, split: str) -> Int64[np.ndarray, " m"]:
         """Positions in `images` of one split, rising."""
@@ -45,6 +48,7 @@ def load_prepared(folder: Path) -> Prepared:
     audit = Audit.read(folder)
     try:
         index = pd.read_csv(folder / "index.csv", dtype=COLUMNS, keep_default_na=False)
+        traits = pd.read_csv(folder / "traits.csv", dtype=TRAIT_COLUMNS, keep_default_na=False)
         images = np.load(folder / "images.npy", mmap_mode="r")
         masks = np.load(folder / "masks.npy", mmap_mode="r") if audit.masks else None
     except FileNotFoundError as error:
@@ -54,9 +58,11 @@ def load_prepared(folder: Path) -> Prepared:
     square = (audit.images, audit.image_size_px, audit.image_size_px)
     if list(index.columns) != list(COLUMNS) or len(index) != audit.images:
         raise _inconsistent(folder, audit, "index.csv does not list the images of audit.json")
+    if list(traits.get("row", ())) != list(index["row"]):
+        raise _inconsistent(folder, audit, "traits.csv does not list the rows of index.csv")
     if images.shape != (*square, 3) or (masks is not None and masks.shape != square):
         raise _inconsistent(folder, audit, "the arrays do not hold the images of audit.json")
-    return Prepared(images, masks, index, audit)
+    return Prepared(images, masks, index, audit, traits.set_index("row"))
 
 
 def to_tensor(images: UInt8[np.ndarray, "n s s 3"]) -> Float[Tensor, "n 3 s s"]:

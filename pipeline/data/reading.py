@@ -4,7 +4,8 @@ So any number of processes can work at once, none of them sends pixels to anothe
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from pipeline.data.duplicates import perceptual_hash
 from pipeline.data.images import UnreadableError, decode_image, decode_mask, mask_to_square, to_square
 from pipeline.data.index import ImageFile
+from pipeline.data.spec import Trait
 from pipeline.records import Dropped
 
 
@@ -38,9 +40,10 @@ class Reading:
     refused_masks: tuple[Dropped, ...] = ()
     mask_fraction: float | None = None  # of the image that its masks cover; None without masks that can be used
     mask_vanished: bool = False  # not empty, but too small for the square
+    traits: dict[str, str] = field(default_factory=dict)  # trait -> level
 
 
-def read_image(arrays: Arrays, place: tuple[int, ImageFile]) -> Reading:
+def read_image(arrays: Arrays, traits: Mapping[str, Trait], place: tuple[int, ImageFile]) -> Reading:
     """Fills row `place[0]` of the arrays from the image file `place[1]` and its masks, if they can be used."""
     row, file = place
     try:
@@ -63,6 +66,7 @@ def read_image(arrays: Arrays, place: tuple[int, ImageFile]) -> Reading:
         refused,
         fraction,
         vanished,
+        {name: level_of(image) for name, level_of in traits.items()},
     )
 
 

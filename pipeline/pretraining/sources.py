@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from filelock import FileLock
 
 from pipeline.data import DATASETS
-from pipeline.data.prepare import prepare_dataset
+from pipeline.data.prepare import TRAITS, prepare_dataset
 from pipeline.data.source import PHANTOM, fetch_source, phantom_section
 from pipeline.data.spec import DatasetSpec
 from pipeline.data.unlabelled import unlabelled
@@ -86,7 +86,7 @@ def prepare_sources(params: Params, folder: Path, progress: Callable[[int, int],
 def _prepare(source: Source, params: Params, folder: Path, progress: Callable[[int, int], None]) -> Path:
     name, threads = source.spec.name, params.study.threads
     prepared = folder / f"{name}-{_fingerprint(source, params)}"
-    if (prepared / Audit.file_name).is_file():
+    if all((prepared / name).is_file() for name in (Audit.file_name, TRAITS)):  # older corpora have no traits
         log.info("%s: prepared already, in %s", name, prepared)
         return prepared
     with TemporaryDirectory(dir=folder) as scratch:

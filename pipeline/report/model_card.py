@@ -65,7 +65,7 @@ def _rendered(
     columns = [name for name in COLUMNS if any(name in found for found in metrics.values())]
     return (
         _environment()
-        .get_template("model_card.md")
+        .get_template("model_card.md.jinja")
         .render(
             receipt=cell.receipt,
             spec=spec,

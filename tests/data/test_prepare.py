@@ -1,6 +1,7 @@
 """A raw folder becomes a prepared set: every judgement, on sets made up on the spot, and the real samples."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.data import DATASETS
+from pipeline.data.busi import BUSI
 from pipeline.data.images import square_image
 from pipeline.data.pbc import PBC
 from pipeline.data.prepared import load_prepared
@@ -49,7 +51,34 @@ def test_the_audit_counts_what_the_index_lists(raw: Path, tmp_path: Path) -> Non
     assert (audit.images, audit.masks) == (12, 12)
     names = ("index.csv", "images.npy", "masks.npy")
     assert audit.data_sha256 == sha256_of(*(tmp_path / "prepared" / name for name in names))
-    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["audit.json", *sorted(names)]
+    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == [
+        "audit.json",
+        *sorted(names),
+        "traits.csv",
+    ]
+
+
+def test_traits_stand_in_the_row_of_their_image(raw: Path, tmp_path: Path) -> None:
+    write(raw / "top" / "benign" / "grey.png", encoded(Image.new("RGB", (SIDE, SIDE), (90, 90, 90))))
+    audit = prepare(raw, tmp_path / "prepared")
+    prepared = load_prepared(tmp_path / "prepared")
+    plain = prepared.index["file"] == "top/benign/grey.png"
+    assert (prepared.traits["burnt_in_marks"] == np.where(plain, "plain", "marked")).all()  # noise has colour
+    assert audit.traits == {"burnt_in_marks": {"marked": 12, "plain": 1}}
+    assert (tmp_path / "prepared" / "traits.csv").read_bytes().startswith(b"row,burnt_in_marks\n0,marked\n")
+
+
+def test_images_left_out_are_not_counted_among_the_traits(raw: Path, tmp_path: Path) -> None:
+    shutil.copy(raw / "top" / "benign" / "benign (0).png", raw / "top" / "benign" / "copy.png")
+    write(raw / "top" / "benign" / "zero.png", b"")
+    assert prepare(raw, tmp_path / "prepared", LENIENT).traits == {"burnt_in_marks": {"marked": 12}}
+
+
+def test_a_set_without_traits_lists_its_rows_alone(raw: Path, tmp_path: Path) -> None:
+    audit = prepare(raw, tmp_path / "prepared", spec=replace(BUSI, traits={}))
+    assert audit.traits == {}
+    assert (tmp_path / "prepared" / "traits.csv").read_text().split() == ["row", *map(str, range(12))]
+    assert load_prepared(tmp_path / "prepared").traits.shape == (12, 0)
 
 
 def test_a_set_without_masks_has_no_array_of_masks(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Loading a prepared set, and what is refused."""
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "no audit": (lambda folder: (folder / "audit.json").unlink(), "audit.json: no such file"),
     "no index": (lambda folder: (folder / "index.csv").unlink(), "index.csv: no such file"),
     "no masks": (lambda folder: (folder / "masks.npy").unlink(), "masks.npy: no such file"),
+    "no traits": (lambda folder: (folder / "traits.csv").unlink(), "traits.csv: no such file; run `dvc repro prep"),
+    "short traits": (lambda folder: shorten(folder / "traits.csv"), "traits.csv does not list the rows of index.csv"),
+    "other traits": (lambda folder: (folder / "traits.csv").write_text("x\n"), "traits.csv does not list the rows"),
+    "empty traits": (lambda folder: (folder / "traits.csv").write_text(""), "dvc repro -f preprocess@busi"),
     "cut images": (lambda folder: cut(folder / "images.npy"), "dvc repro -f preprocess@busi"),
     "cut index": (lambda folder: cut(folder / "index.csv"), "dvc repro -f preprocess@busi"),
     "short index": (lambda folder: shorten(folder / "index.csv"), "index.csv does not list the images"),
@@ -58,6 +63,13 @@ def test_a_damaged_set_is_refused(folder: Path, case: str) -> None:
     damage(folder)
     with pytest.raises(StudyError, match=message):
         load_prepared(folder)
+
+
+def test_an_audit_from_before_there_were_traits_is_read(folder: Path) -> None:
+    audit = json.loads((folder / "audit.json").read_text())
+    assert audit.pop("traits")
+    (folder / "audit.json").write_text(json.dumps(audit))
+    assert load_prepared(folder).audit.traits == {}
 
 
 @given(st.integers(0, 255))

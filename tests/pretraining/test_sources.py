@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.data import DATASETS
 from pipeline.data.prepare import prepare_dataset
+from pipeline.data.prepared import load_prepared
 from pipeline.data.source import fetch_source
 from pipeline.errors import StudyError
 from pipeline.pretraining.sources import prepare_sources, sources_of
@@ -66,6 +67,14 @@ def test_a_source_that_is_the_studys_own_has_the_studys_split(tmp_path):
         DATASETS["busi"], params.datasets["busi"], params.preprocess, params.study.seed, source, own, 1, ignore
     )
     assert (prepared / "index.csv").read_bytes() == (own / "index.csv").read_bytes()
+
+
+def test_a_source_prepared_before_there_were_traits_is_prepared_anew(tmp_path):
+    sources = {"scans": str(make_scans(tmp_path / "scans"))}
+    (first,) = prepare(tmp_path, sources=sources)
+    (first / "traits.csv").unlink()
+    assert prepare(tmp_path, sources=sources) == [first]
+    assert load_prepared(first).traits.shape == (12, 0)
 
 
 def test_a_prepared_source_is_used_again_until_its_files_change(tmp_path):
