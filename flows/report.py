@@ -1,7 +1,9 @@
-"""Stage `report`: tables, figures, findings and the page, from the files of all cells."""
+"""Stage `report`: tables, figures, findings, model cards and the page, from the files of all cells."""
+
+import json
 
 from flows.layout import DATA, REPORT
-from flows.runner import Step, main, stage
+from flows.runner import Step, main, show_picture, show_table, stage
 from pipeline.params import load_params
 from pipeline.report.page import write_report
 
@@ -11,10 +13,12 @@ write_step = Step(write_report)
 @stage("report")
 def report() -> None:
     """Write the report on all cells of the study."""
-    params = load_params()
-    sources = {name: params.datasets[name].source for name in params.study.datasets}
-    names = params.study.datasets, params.study.models
-    write_step(DATA, REPORT, *names, sources, params.report, params.findings, seed=params.study.seed)
+    write_step(DATA, REPORT, load_params())
+    findings = json.loads((REPORT / "findings.json").read_text(encoding="utf-8"))
+    rows = [{key: each[key] for key in ("id", "verdict", "claim", "would_change")} for each in findings]
+    show_table("verdicts", rows, "The claims, answered by this run")
+    for sheet in sorted((REPORT / "figures").glob("*_gallery.jpg")):
+        show_picture(sheet.stem, sheet, f"Heatmaps of the same images by all models: {sheet.stem}")
 
 
 if __name__ == "__main__":

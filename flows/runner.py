@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 import pipeline  # noqa: F401  (its import switches telemetry off, before Prefect is imported)
+from flows.durations import timed
 from flows.servers import address_of
 from pipeline.errors import StudyError
 from pipeline.params import load_params
@@ -196,7 +197,13 @@ def show_picture(key: str, path: Path, title: str) -> None:
 
 def main(flow: Flow) -> None:
     """Command line of a stage: one option per argument of its function, required where that has no default."""
-    run_main(lambda: flow(**vars(_parser(flow).parse_args())))
+    run_main(lambda: _run_stage(flow, vars(_parser(flow).parse_args())))
+
+
+def _run_stage(flow: Flow, arguments: dict[str, Any]) -> None:
+    names = "-".join(str(value) for value in arguments.values() if value is not None)
+    with timed(f"{flow.name} {names}".rstrip()):
+        flow(**arguments)
 
 
 def _parser(flow: Flow) -> argparse.ArgumentParser:

@@ -107,6 +107,14 @@ def address_of(name: str) -> str | None:
     return state["api"] if state and _process(state) else None
 
 
+def page_of(name: str) -> str:
+    """Where a server's pages are, or would be once `make ui` has started it."""
+    server, state = SERVERS[name], _state(name)
+    if (elsewhere := os.environ.get(server.elsewhere, "")).startswith("http"):
+        return elsewhere.removesuffix(server.api)
+    return state["url"] if state and _process(state) else f"http://{HOST}:{server.port}"
+
+
 @contextmanager
 def prefect_server() -> Iterator[None]:
     """A Prefect server for the time of the block: the one that is up already, or one that ends with the block."""

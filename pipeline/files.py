@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -45,6 +45,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def base_name(path: str) -> str:
+    """The last part of a path or URL, in either style of slashes."""
+    return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def is_absolute(path: str) -> bool:
+    """Whether it says where something lies on this machine, in either style."""
+    return path.startswith("~") or PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
 
 
 def sha256_of(*paths: Path) -> str:

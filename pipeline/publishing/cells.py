@@ -13,15 +13,16 @@ from pipeline import data, registry, tracking
 from pipeline.data.source import PHANTOM
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of, write_text
-from pipeline.params import Params
+from pipeline.params import Params, ShortcutRule
 from pipeline.publishing.content import Context, Published, as_text, commit_tag, epochs, flat, hash_of
 from pipeline.records import CHECKPOINT, Audit
 from pipeline.report.cells import Cell, load_cell
-from pipeline.report.model_card import card_file, model_card
+from pipeline.report.model_card import card_file, study_card
 
 log = logging.getLogger(__name__)
 
 DIGEST_LENGTH = 32  # MLflow allows 36
+SHORTCUT = "shortcut."  # before the keys of the rule by which the card speaks of one
 RUN_LINK = "Run with params, curves and overlays"
 
 
@@ -76,7 +77,7 @@ def publish_cell(
     if run and version and _version_in_step(client, version, content_hash):
         tracking.make_current(client, run.info.run_id, runs, identity)
         log.info("%s: in step (version %s of %s)", files.name, version.version, name)
-        return Published(run.info.run_id, False, name, str(version.version))
+        return Published(files.name, experiment, run.info.run_id, False, name, str(version.version))
 
     card = _card(cell, files, params)
     run_content = cell_run(files, cell, params, context, card)
@@ -91,7 +92,7 @@ def publish_cell(
     tracking.make_current(client, run_id, runs, identity)
     tracking.finish_run(client, run_id, content_hash)
     log.info("%s: published as version %s of %s", files.name, number, name)
-    return Published(run_id, True, name, number)
+    return Published(files.name, experiment, run_id, True, name, number)
 
 
 def read_cell(files: CellFiles) -> Cell:
@@ -114,6 +115,7 @@ def cell_params(params: Params, dataset: str, model: str) -> dict[str, str]:
         "dataset": {"name": dataset, **whole["datasets"][dataset]},
         "model": {"name": model, **whole["models"][model]},
         **{name: whole[name] for name in ("preprocess", "finetune", "explain", "score")},
+        SHORTCUT.rstrip("."): whole["findings"]["S1"],
     }
     if params.datasets[dataset].source == PHANTOM:
         sections["phantom"] = {"seed": params.phantom.seed, **whole["phantom"][dataset]}
@@ -240,8 +242,9 @@ def _model_is_whole(model: registry.LoggedModel) -> bool:
 
 
 def _card(cell: Cell, files: CellFiles, params: Mapping[str, str]) -> str:
-    synthetic = params["dataset.source"] == PHANTOM
-    return model_card(cell, data.get(cell.dataset), Audit.read(files.prepared), synthetic)
+    rule = {key.removeprefix(SHORTCUT): value for key, value in params.items() if key.startswith(SHORTCUT)}
+    audit, source = Audit.read(files.prepared), params["dataset.source"]
+    return study_card(cell, audit, source, ShortcutRule.model_validate(rule))
 
 
 def _save(model: registry.LoggedModel, folder: Path, files: CellFiles, card: str) -> None:

@@ -24,6 +24,8 @@ class Context:
 class Published:
     """Where a cell, or the report, is found in MLflow; `created` is False where it was in step already."""
 
+    subject: str  # `busi-dino`, `study`
+    experiment: str
     run_id: str
     created: bool
     model_name: str | None = None  # None for the report

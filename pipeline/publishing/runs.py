@@ -9,6 +9,7 @@ from pipeline.errors import StudyError
 from pipeline.files import sha256_of
 from pipeline.publishing.content import Context, Published, as_text, commit_tag, epochs, flat, hash_of
 from pipeline.records import PretrainingReceipt
+from pipeline.report.publication import PUBLISHED
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ def publish_report(client: tracking.MlflowClient, report_dir: Path, context: Con
     Raises:
         StudyError: there is no report.
     """
-    files = sorted(path for path in report_dir.rglob("*") if path.is_file())
+    files = sorted(path for path in report_dir.rglob("*") if path.is_file() and path.name != PUBLISHED)
     return _publish_run(client, STUDY, report_run(report_dir, files, context), hash_of(files, report_dir, {}))
 
 
@@ -93,13 +94,13 @@ def _publish_run(
     runs = tracking.runs_of(client, experiment, content.subject)
     if run := tracking.run_in_step(runs, content_hash):
         tracking.make_current(client, run.info.run_id, runs, {})
-        return Published(run.info.run_id, False)
+        return Published(content.subject, experiment, run.info.run_id, False)
     run_id = tracking.start_run(client, experiment, content)
     tracking.log_metrics(client, run_id, content)
     tracking.make_current(client, run_id, runs, {})
     tracking.finish_run(client, run_id, content_hash)
     log.info("%s: published", content.subject)
-    return Published(run_id, True)
+    return Published(content.subject, experiment, run_id, True)
 
 
 def _folder_in(top: Path, path: Path) -> str:

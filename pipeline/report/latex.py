@@ -41,13 +41,16 @@ def _compact(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({column: _texts(held, column) for column in columns}, index=table.index)
 
 
-def _texts(table: pd.DataFrame, column: str) -> pd.Series:
-    values = table[column].map(_text)
+def _texts(table: pd.DataFrame, column: str) -> list[str]:
+    values = [_text(value) for value in table[column]]
     low, high = (f"{column}{end}" for end in ENDS)
     if low not in table:
         return values
-    ends = " (" + table[low].map(_text) + " to " + table[high].map(_text) + ")"
-    return values + ends.where(table[low].notna(), "")
+    ends = zip(table[low], table[high], strict=True)
+    return [
+        value if pd.isna(first) else f"{value} ({_text(first)} to {_text(last)})"
+        for value, (first, last) in zip(values, ends, strict=True)
+    ]
 
 
 def _text(value: object) -> str:

@@ -3,19 +3,23 @@
 It stands in the report's folder, on the registered version as its description, and in the model's own files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.data import get
+from pipeline.data.source import PHANTOM
 from pipeline.data.spec import DatasetSpec
+from pipeline.files import write_text
+from pipeline.params import Params, ShortcutRule
 from pipeline.records import ORACLE, SWAPPED, Audit
-from pipeline.report.cells import Cell, title_of
+from pipeline.report.cells import Cell
+from pipeline.report.rendering import environment
+from pipeline.report.shortcuts import shortcut_answer
 from pipeline.report.tables import ARROWS, accuracy_row
 
 LONGEST = 4800  # characters; MLflow's stores hold 5,000 of a description, and a link is added to it
-MISSING = "–"
 COLUMNS = ("insertion_auc", "deletion_auc", "insertion_gain", "deletion_gain", "pointing_game", "mass_ratio")
 RESAMPLES = 2000
 
@@ -33,6 +37,20 @@ def model_card(cell: Cell, spec: DatasetSpec, audit: Audit, synthetic: bool, sho
         if len(text) <= LONGEST:
             break
     return text
+
+
+def write_cards(cells: Sequence[Cell], audits: Mapping[str, Audit], params: Params, report_dir: Path) -> None:
+    """cards/<dataset>-<model>.md of every cell."""
+    for cell in cells:
+        card = study_card(cell, audits[cell.dataset], params.datasets[cell.dataset].source, params.findings.S1)
+        path = report_dir / "cards" / f"{cell.dataset}-{cell.model}.md"
+        write_text(path, card_file(cell, get(cell.dataset), card))
+
+
+def study_card(cell: Cell, audit: Audit, source: str, rule: ShortcutRule) -> str:
+    """The card of a cell whose images came from `source`, with the shortcut that it takes among its limits."""
+    shortcut = shortcut_answer(cell, rule, cell.summary.seed).sentence
+    return model_card(cell, get(cell.dataset), audit, source == PHANTOM, shortcut)
 
 
 def card_file(cell: Cell, spec: DatasetSpec, card: str) -> str:
@@ -64,7 +82,7 @@ def _rendered(
     metrics = {name: cell.summary.metrics[name] for name in shown if name in cell.summary.metrics}
     columns = [name for name in COLUMNS if any(name in found for found in metrics.values())]
     return (
-        _environment()
+        environment(markup=False)
         .get_template("model_card.md.jinja")
         .render(
             receipt=cell.receipt,
@@ -81,27 +99,3 @@ def _rendered(
             columns={name: f"{name.replace('_', ' ')} {ARROWS[name]}" for name in columns},
         )
     )
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=False,  # Markdown
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"number": _number, "interval": _interval, "title_of": title_of}
-    return environment
-
-
-def _interval(found: Mapping[str, float | None], name: str) -> str:
-    """The value of a metric with the ends of its interval, where it has them."""
-    low, high = found.get(f"{name}_low"), found.get(f"{name}_high")
-    ends = "" if low is None or high is None else f" ({_number(low)} to {_number(high)})"
-    return f"{_number(found.get(name))}{ends}"
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return MISSING if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before a zero

@@ -6,33 +6,34 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+import yaml
 
 from pipeline.data import get
 from pipeline.data.prepared import Prepared, load_prepared
-from pipeline.files import whole_folder, write_text
-from pipeline.params import FindingsParams, ReportParams
+from pipeline.data.source import PHANTOM
+from pipeline.files import base_name, is_absolute, whole_folder, write_text
+from pipeline.params import Params
 from pipeline.records import Audit
 from pipeline.report.browser import Card, browser_cards, take_turns
-from pipeline.report.cells import Cell, by_dataset, load_cells, refuse_other_images, title_of
+from pipeline.report.cells import Cell, by_dataset, load_cells, refuse_other_images
 from pipeline.report.curves import half_bands
 from pipeline.report.evidence import evidence_of
 from pipeline.report.figures import METHOD_COLOURS, write_figures
 from pipeline.report.findings import study_findings, write_findings
 from pipeline.report.gallery import Shown, file_uri, gallery
+from pipeline.report.model_card import write_cards
+from pipeline.report.rendering import environment
+from pipeline.report.sheet import write_sheet
 from pipeline.report.shortcuts import shortcut_answers, shortcut_finding, shortcut_table
 from pipeline.report.statistics_view import Row, records, statistics_view
 from pipeline.report.tables import (
     BEST_ACROSS_MODELS,
     BEST_WITHIN_MODEL,
-    arrow,
     mark_best,
     study_tables,
     write_metrics,
     write_tables,
 )
-
-PHANTOM = "phantom"
 
 FIGURES = {
     "curves": "Mean probability of the predicted class as pixels come in (insertion) or go (deletion), most important "
@@ -57,6 +58,9 @@ PARTS = {
 }
 
 
+SHOWN = {"figure_texts": FIGURES, "splits": SPLITS, "parts": PARTS, "method_colours": METHOD_COLOURS}
+
+
 @dataclass(frozen=True)
 class DatasetView:
     """What the page says of one dataset."""
@@ -75,60 +79,67 @@ class DatasetView:
     figures: dict[str, str]  # kind -> data URI
     strata: dict[str, list[Row]]  # stratum -> a row for each model, method and level
     statistics: dict[str, Any]  # what statistics.html shows
+    shortcuts: list[Row]  # the shortcut check of each model and method
     gallery: list[Shown]
     cards: list[list[Card]]  # of each cell
 
 
-def write_report(
-    data_dir: Path,
-    report_dir: Path,
-    datasets: Sequence[str],
-    models: Sequence[str],
-    sources: dict[str, str],
-    report_params: ReportParams,
-    rules: FindingsParams,
-    seed: int,
-    seeds: Sequence[int] = (),
-) -> Path:
-    """The page written, `report_dir`/index.html; tables, figures, findings and metrics stand beside it.
-
-    Only the datasets and models named are read. `sources` tells where each dataset's images come from.
+def write_report(data_dir: Path, report_dir: Path, params: Params) -> Path:
+    """The page written, `report_dir`/index.html; tables, figures, findings, metrics and model cards stand beside it.
 
     Raises:
         StudyError: a cell lacks a file, or its files do not belong together.
     """
-    cells = load_cells(data_dir, datasets, models)
-    repeats = [cells, *(load_cells(data_dir, datasets, models, repeat) for repeat in seeds)]
-    prepared = {name: load_prepared(data_dir / "prepared" / name) for name in datasets}
+    study, rules = params.study, params.findings
+    cells = load_cells(data_dir, study.datasets, study.models)
+    repeats = [cells, *(load_cells(data_dir, study.datasets, study.models, seed) for seed in study.seeds)]
+    prepared = {name: load_prepared(data_dir / "prepared" / name) for name in study.datasets}
     traits = {name: each.traits for name, each in prepared.items()}
     evidence = evidence_of([cell for each in repeats for cell in each], traits)
-    shortcuts = shortcut_answers(cells, rules.S1, seed)
-    findings = [*study_findings(evidence, rules, seed), shortcut_finding(shortcuts, rules.S1)]
+    shortcuts = shortcut_answers(cells, rules.S1, study.seed)
+    findings = [*study_findings(evidence, rules, study.seed), shortcut_finding(shortcuts, rules.S1)]
     names = list(dict.fromkeys(str(name) for each in traits.values() for name in each))
-    tables = study_tables(cells, repeats, evidence, findings, names, rules, seed)
+    tables = study_tables(cells, repeats, evidence, findings, names, rules, study.seed)
     tables["shortcuts"] = shortcut_table(cells, shortcuts)
     with whole_folder(report_dir) as partial:
         write_tables(tables, partial)
         write_metrics(cells, partial)
         write_findings(findings, partial)
+        write_cards(cells, {name: each.audit for name, each in prepared.items()}, params, partial)
         views = [
-            _view(group, prepared[name], sources[name], report_params, tables, data_dir / "scores", partial)
+            _view(group, prepared[name], params, tables, data_dir / "scores", partial)
             for name, group in by_dataset(cells)
         ]
-        text = _template().render(
-            views=views,
-            cells=cells,
-            findings=findings,
-            shortcuts=shortcuts,
-            seed=seed,
-            packages=package_table(cells),
-            min_images=rules.min_images,
-            alpha=rules.alpha,
-            cards=take_turns(cards for view in views for cards in view.cards),
-            browser_images=report_params.browser_images,
+        text = (
+            environment()
+            .get_template("page.html")
+            .render(
+                **SHOWN,
+                views=views,
+                cells=cells,
+                findings=findings,
+                shortcuts=shortcuts,
+                params=params,
+                parameters=parameter_text(params),
+                packages=package_table(cells),
+                cards=take_turns(cards for view in views for cards in view.cards),
+            )
         )
         write_text(partial / "index.html", text)
     return report_dir / "index.html"
+
+
+def parameter_text(params: Params) -> str:
+    """params.yaml as it was read, without comments; of a path outside the checkout only the name is told."""
+    return yaml.safe_dump(_named(params.model_dump(mode="json")), sort_keys=False, allow_unicode=True, width=110)
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _named(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_named(each) for each in value]
+    return base_name(value) if isinstance(value, str) and is_absolute(value) else value
 
 
 def package_table(cells: Sequence[Cell]) -> dict[str, str]:
@@ -144,24 +155,24 @@ def package_table(cells: Sequence[Cell]) -> dict[str, str]:
 def _view(
     cells: list[Cell],
     prepared: Prepared,
-    source: str,
-    params: ReportParams,
+    params: Params,
     tables: Mapping[str, pd.DataFrame],
     scores_dir: Path,
     report_dir: Path,
 ) -> DatasetView:
-    spec = get(cells[0].dataset)
+    spec, source = get(cells[0].dataset), params.datasets[cells[0].dataset].source
     for cell in cells:
         refuse_other_images(prepared, cell.explanation)
     own = {name: table[table["dataset"] == spec.name] for name, table in tables.items() if "dataset" in table}
     scored = {cell.model: scores_dir / cell.dataset / cell.model for cell in cells}
+    write_sheet(cells, prepared, report_dir)
     bands = {cell.model: half_bands(scored[cell.model], cell.explanation.methods) for cell in cells}
     return DatasetView(
         name=spec.name,
         title=spec.title,
         evidence=spec.evidence,
         synthetic=source == PHANTOM,
-        source=source.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1],  # never a path of this machine
+        source=base_name(source),  # never a path of this machine
         audit=prepared.audit,
         cells=cells,
         classification=_classification_rows(own["classification"]),
@@ -171,8 +182,9 @@ def _view(
         figures={kind: file_uri(path) for kind, path in write_figures(cells, bands, report_dir).items()},
         strata={str(name): records(part) for name, part in own["strata"].groupby("stratum", sort=False)},
         statistics=statistics_view(own),
-        gallery=gallery(cells, prepared, params.gallery_images),
-        cards=[browser_cards(cell, prepared, scored[cell.model], params.browser_images) for cell in cells],
+        shortcuts=records(own["shortcuts"]),
+        gallery=gallery(cells, prepared, params.report.gallery_images),
+        cards=[browser_cards(cell, prepared, scored[cell.model], params.report.browser_images) for cell in cells],
     )
 
 
@@ -193,35 +205,3 @@ def _heatmap_rows(table: pd.DataFrame) -> dict[str, list[Row]]:
 def _size_rows(table: pd.DataFrame, methods: Sequence[str]) -> list[Row]:
     """Without the baselines, which the CSV has."""
     return records(table[table["method"].isin(methods)])
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "title_of": title_of, "arrow": arrow, "words": _words, "p": _p_value}
-    environment.globals |= {"figure_texts": FIGURES, "splits": SPLITS, "parts": PARTS, "method_colours": METHOD_COLOURS}
-    return environment.get_template("page.html")
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    """A number with a true minus sign, or a dash for none."""
-    if value is None:
-        return "–"
-    shown = round(value, digits) + 0.0  # + 0.0: no minus before a zero
-    return f"{shown:.{digits}f}".replace("-", "−")
-
-
-def _p_value(p: float | None) -> str:
-    """A p-value as papers print it."""
-    if p is None:
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

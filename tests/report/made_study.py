@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.data.prepared import COLUMNS
 from pipeline.files import sha256_of
-from pipeline.params import ReportParams, load_params
+from pipeline.params import Params, load_params
 from pipeline.records import Audit, Classification, Dropped, Explanation, ProtocolScores, Receipt, Summary, Trust
 from pipeline.report.page import write_report
 
@@ -29,10 +29,18 @@ class Study:
     datasets: tuple[str, ...]
     models: tuple[str, ...]
 
-    def write_report(self, report: Path) -> Path:
-        sources = dict.fromkeys(self.datasets, "phantom")
-        params = ReportParams(gallery_images=3, browser_images=9)
-        return write_report(self.data, report, self.datasets, self.models, sources, params, RULES_OF_FINDINGS, seed=0)
+    def params(self, source: str = "phantom", **report: int) -> Params:
+        """The embedded study's, with these datasets from `source`, these models, and a short page."""
+        params = load_params()
+        datasets = {name: params.datasets[name].model_copy(update={"source": source}) for name in self.datasets}
+        study = params.study.model_copy(update={"datasets": self.datasets, "models": self.models})
+        page = params.report.model_copy(update={"gallery_images": 3, "browser_images": 9} | report)
+        rules = params.findings.model_copy(update={"resamples": 500})
+        changes = {"study": study, "datasets": datasets, "report": page, "findings": rules}
+        return params.model_copy(update=changes)
+
+    def write_report(self, report: Path, source: str = "phantom", **changes: int) -> Path:
+        return write_report(self.data, report, self.params(source, **changes))
 
 
 def make_study(data: Path, datasets: Sequence[str], models: Sequence[str], images: int) -> Study:

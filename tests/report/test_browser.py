@@ -82,7 +82,7 @@ def test_nothing_but_the_page_itself_is_asked_for(visit: Visit) -> None:
 def test_some_cards_are_shown_at_first_and_more_when_asked(visit: Visit) -> None:
     assert visit.page.locator(SHOWN).count() == PAGE
     assert visit.count() == f"{PAGE} of {CARDS} shown"
-    visit.page.click(f"text=Show {CARDS - PAGE} more")
+    visit.page.click(f"#more:text-is('Show {CARDS - PAGE} more')")
     assert visit.page.locator(SHOWN).count() == CARDS
     assert visit.count() == f"{CARDS} of {CARDS} shown"
     assert visit.page.locator("#more").is_hidden()
@@ -111,7 +111,7 @@ def test_the_filter_of_methods_hides_the_other_methods_tiles_and_curves(visit: V
 def test_filters_combine_and_clear(visit: Visit) -> None:
     visit.choose(dataset="pbc", model="vit", answer="wrong")
     assert (visit.values("dataset"), visit.values("model"), visit.values("answer")) == ({"pbc"}, {"vit"}, {"wrong"})
-    visit.page.click("text=Clear")
+    visit.page.click("button[type=reset]")
     visit.page.wait_for_function(f"document.querySelector('#count').textContent === '{PAGE} of {CARDS} shown'")
 
 
@@ -158,7 +158,8 @@ def test_the_errors_of_a_model_are_one_click_away(visit: Visit) -> None:
 def test_a_misclassified_image_has_maps_for_both_classes(visit: Visit) -> None:
     card = visit.page.locator('.card[data-answer="wrong"]').first
     assert card.locator(".tiles").count() == 2
-    assert [text.rsplit(", ", 1)[1] for text in card.locator(".for").all_text_contents()] == ["predicted", "true"]
+    asked = card.locator(".right-side .for").all_text_contents()
+    assert [text.rsplit(", ", 1)[1] for text in asked] == ["predicted", "true"]
     assert visit.page.locator('.card[data-answer="right"]').first.locator(".tiles").count() == 1
 
 

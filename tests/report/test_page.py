@@ -10,13 +10,10 @@ import pytest
 
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
-from pipeline.params import ReportParams
 from pipeline.records import Explanation, Summary, Trust
 from pipeline.report.browser import LINE_HEIGHT, LINE_POINTS, LINE_WIDTH, MOST_BARS, bars_of, line_path, take_turns
 from pipeline.report.cells import load_cell, title_of, twin_of
 from pipeline.report.curves import half_band, image_curves
-from pipeline.report.page import mark_best, write_report
-from tests.report.made_study import RULES_OF_FINDINGS as RULES
 from tests.report.made_study import STEPS, Study
 
 pytestmark = pytest.mark.slow
@@ -90,10 +87,7 @@ def test_the_page_says_that_phantoms_are_not_patients(text: str) -> None:
 
 
 def test_a_folder_as_source_is_named_without_its_path(own_study: Study, tmp_path: Path) -> None:
-    sources = dict.fromkeys(own_study.datasets, "/home/someone/archives/bloodcells.zip")
-    params = ReportParams(gallery_images=1, browser_images=1)
-    names = own_study.datasets, own_study.models
-    page = write_report(own_study.data, tmp_path / "r", *names, sources, params, RULES, seed=0)
+    page = own_study.write_report(tmp_path / "r", "/home/someone/archives/bloodcells.zip")
     text = page.read_text(encoding="utf-8")
     assert "bloodcells.zip" in text
     assert "/home/someone" not in text
@@ -201,16 +195,6 @@ def replace_hash(data: Path, heatmap_dir: Path) -> None:
     Trust.read(scores).model_copy(update={"attributions_sha256": new["attributions_sha256"]}).write(scores)
 
 
-def test_the_best_is_sought_among_methods_only() -> None:
-    table = pd.DataFrame({"kind": ["method", "method", "baseline"], "deletion_auc": [0.4, 0.3, 0.1]})
-    assert mark_best(table, "deletion_auc").tolist() == [False, True, False]
-
-
-def test_a_method_without_a_rival_is_not_the_best() -> None:
-    table = pd.DataFrame({"kind": ["method", "method"], "insertion_auc": [0.4, None], "model": ["a", "b"]})
-    assert not mark_best(table, "insertion_auc", within="model").any()
-
-
 def test_a_methods_twin_of_has_its_grid(study: Study) -> None:
     explanation = load_cell(study.data, "pbc", "vit").explanation
     finer = explanation.model_copy(update={"grids": explanation.grids | {"gradient_rollout": (8, 8)}})
@@ -220,9 +204,7 @@ def test_a_methods_twin_of_has_its_grid(study: Study) -> None:
 
 
 def test_an_empty_browser_leaves_no_trace(study: Study, tmp_path: Path) -> None:
-    sources = dict.fromkeys(study.datasets, "phantom")
-    params = ReportParams(gallery_images=1, browser_images=0)
-    page = write_report(study.data, tmp_path / "r", study.datasets, study.models, sources, params, RULES, seed=0)
+    page = study.write_report(tmp_path / "r", browser_images=0)
     text = page.read_text(encoding="utf-8")
     assert 'id="browser"' not in text
     assert "#browser" not in {anchor["href"] for anchor in Page(text).all("a")}

@@ -87,7 +87,7 @@ def test_the_console_table_fits_and_names_every_cell(study: Study, tmp_path: Pat
     lines = console_table(tmp_path / "report").splitlines()
     assert max(map(len, lines)) <= 120
     assert sum(line.startswith(("pbc", "busi")) for line in lines) == 2 * 2 * len(METHODS)
-    assert [line[:2] for line in lines[-4:]] == ["F1", "F2", "F3", "F4"]
+    assert [line[:2] for line in lines[-5:]] == ["F1", "F2", "F3", "F4", "S1"]
 
 
 def test_the_console_table_without_a_report_says_what_to_run(tmp_path: Path) -> None:
