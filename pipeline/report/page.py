@@ -25,7 +25,7 @@ from pipeline.report.model_card import write_cards
 from pipeline.report.rendering import environment
 from pipeline.report.sheet import write_sheet
 from pipeline.report.shortcuts import shortcut_answers, shortcut_finding, shortcut_table
-from pipeline.report.statistics_view import Row, records, statistics_view
+from pipeline.report.statistics_view import Row, records, statistics_view, strata_view
 from pipeline.report.tables import (
     BEST_ACROSS_MODELS,
     BEST_WITHIN_MODEL,
@@ -77,9 +77,9 @@ class DatasetView:
     has_masks: bool
     sizes: list[Row]  # localisation of each model's methods by the size of the finding
     figures: dict[str, str]  # kind -> data URI
-    strata: dict[str, list[Row]]  # stratum -> a row for each model, method and level
+    strata: dict[str, dict[tuple[str, ...], list[Row]]]  # stratum -> (model, method) -> a row for each level
     statistics: dict[str, Any]  # what statistics.html shows
-    shortcuts: list[Row]  # the shortcut check of each model and method
+    shortcuts: dict[str, list[Row]]  # model -> its shortcut check, a row for each method
     gallery: list[Shown]
     cards: list[list[Card]]  # of each cell
 
@@ -180,9 +180,9 @@ def _view(
         has_masks=prepared.masks is not None,
         sizes=_size_rows(own["localisation_by_size"], cells[0].explanation.methods),
         figures={kind: file_uri(path) for kind, path in write_figures(cells, bands, report_dir).items()},
-        strata={str(name): records(part) for name, part in own["strata"].groupby("stratum", sort=False)},
+        strata=strata_view(own["strata"]),
         statistics=statistics_view(own),
-        shortcuts=records(own["shortcuts"]),
+        shortcuts={str(model): records(part) for model, part in own["shortcuts"].groupby("model", sort=False)},
         gallery=gallery(cells, prepared, params.report.gallery_images),
         cards=[browser_cards(cell, prepared, scored[cell.model], params.report.browser_images) for cell in cells],
     )

@@ -1,6 +1,6 @@
 """A dataset's comparisons as the page's templates take them: rows by part, agreement by pair of rulers."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,20 @@ def records(table: pd.DataFrame) -> list[Row]:
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
+def grouped(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[str, ...], list[Row]]:
+    """Rows by the values of some columns, groups in the order in which they first stand in the table."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in records(table):
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
+def strata_view(table: pd.DataFrame) -> dict[str, dict[tuple[str, ...], list[Row]]]:
+    """Stratum -> (model, method) -> a row for each level."""
+    parts = table.groupby("stratum", sort=False)
+    return {str(stratum): grouped(part, ("model", "method")) for stratum, part in parts}
+
+
 def statistics_view(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Methods in pairs, methods against trivial maps, models in pairs, ranks, agreement of rulers, seeds."""
     pairs = tables["methods_compared"]
@@ -23,9 +37,9 @@ def statistics_view(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     for row in records(tables["ruler_agreement"]):
         agreement.setdefault((row["one"], row["other"]), {})[row["model"]] = row["tau"]
     return {
-        "methods": records(pairs[~trivial]),
-        "trivial": records(pairs[trivial]),
-        "models": records(tables["models_compared"]),
+        "methods": grouped(pairs[~trivial], ("one", "other")),
+        "trivial": grouped(pairs[trivial], ("one", "other")),
+        "models": grouped(tables["models_compared"], ("one", "other")),
         "ranks": records(tables["models_ranked"]),
         "agreement": agreement,
         "seeds": records(tables["seeds"]),

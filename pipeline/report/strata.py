@@ -41,10 +41,10 @@ def strata_table(evidence: pd.DataFrame, traits: Sequence[str], seed: int, resam
 
 def _strata(lines: pd.DataFrame, traits: Sequence[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
     predicted = predicted_only(lines)
-    for name, part in predicted.groupby("label"):
-        yield "class", str(name), part
     for level, (rule, correct) in ANSWERS.items():
         yield "answer", level, lines[(lines["target_rule"] == rule) & (lines["correct"] == correct)]
+    for name, part in predicted.groupby("label"):
+        yield "class", str(name), part
     for size in SIZES:
         yield "size", size, predicted[predicted["size"] == size]
     for trait in traits:
