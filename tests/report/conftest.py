@@ -15,6 +15,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return make_study(data, ("pbc", "busi"), ("vit", "dino"), images=48)
 
 
+@pytest.fixture(scope="session")
+def report(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the made-up study's report; not to be written to."""
+    return study.write_report(tmp_path_factory.mktemp("page") / "report").parent
+
+
 @pytest.fixture
 def own_study(study: Study, tmp_path: Path) -> Study:
     """A copy that the test may change."""

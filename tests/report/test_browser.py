@@ -3,10 +3,9 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
-
-from tests.report.made_study import Study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install -e .[dev])")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -43,8 +42,8 @@ class Visit:
 
 
 @pytest.fixture(scope="module")
-def address(study: Study, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return study.write_report(tmp_path_factory.mktemp("browser") / "report").as_uri()
+def address(report: Path) -> str:
+    return (report / "index.html").as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +111,7 @@ def test_filters_combine_and_clear(visit: Visit) -> None:
     visit.choose(dataset="pbc", model="vit", answer="wrong")
     assert (visit.values("dataset"), visit.values("model"), visit.values("answer")) == ({"pbc"}, {"vit"}, {"wrong"})
     visit.page.click("button[type=reset]")
-    visit.page.wait_for_function(f"document.querySelector('#count').textContent === '{PAGE} of {CARDS} shown'")
+    playwright.expect(visit.page.locator("#count")).to_have_text(f"{PAGE} of {CARDS} shown")
 
 
 def test_a_class_of_another_dataset_is_not_offered(visit: Visit) -> None:
@@ -150,9 +149,9 @@ def test_a_wrong_address_shows_everything(chromium: "playwright.Browser", addres
 
 def test_the_errors_of_a_model_are_one_click_away(visit: Visit) -> None:
     visit.page.click("#busi .jump a:text-is('dino')")
-    visit.page.wait_for_function("document.querySelector('select[name=model]').value === 'dino'")
+    playwright.expect(visit.page.locator("select[name=model]")).to_have_value("dino")
     assert (visit.values("dataset"), visit.values("model"), visit.values("answer")) == ({"busi"}, {"dino"}, {"wrong"})
-    visit.page.wait_for_function("Math.abs(document.getElementById('browser').getBoundingClientRect().top) < 100")
+    playwright.expect(visit.page.locator("#filters")).to_be_in_viewport()
 
 
 def test_a_misclassified_image_has_maps_for_both_classes(visit: Visit) -> None:

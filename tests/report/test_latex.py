@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from pipeline.report.latex import LONG, latex_table
-from tests.report.made_study import Study
 
 TABLE = pd.DataFrame(
     {
@@ -45,9 +44,8 @@ def test_a_table_without_rows_is_still_one() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_every_table_of_a_report_is_taken_by_latex(study: Study, tmp_path: Path) -> None:
-    study.write_report(tmp_path / "report")
-    inputs = [f"\\input{{{path}}}" for path in sorted((tmp_path / "report" / "tables").glob("*.tex"))]
+def test_every_table_of_a_report_is_taken_by_latex(report: Path, tmp_path: Path) -> None:
+    inputs = [f"\\input{{{path}}}" for path in sorted((report / "tables").glob("*.tex"))]
     head = ["\\documentclass{article}", "\\usepackage{booktabs,longtable}", "\\begin{document}"]
     (tmp_path / "paper.tex").write_text("\n".join([*head, *inputs, "\\end{document}"]))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]

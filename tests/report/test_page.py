@@ -43,11 +43,6 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def report(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return study.write_report(tmp_path_factory.mktemp("page") / "report").parent
-
-
-@pytest.fixture(scope="module")
 def text(report: Path) -> str:
     return (report / "index.html").read_text(encoding="utf-8")
 

@@ -82,9 +82,8 @@ def test_a_method_without_a_rival_is_not_the_best() -> None:
     assert not mark_best(table, "insertion_auc", ["model"]).any()
 
 
-def test_the_console_table_fits_and_names_every_cell(study: Study, tmp_path: Path) -> None:
-    study.write_report(tmp_path / "report")
-    lines = console_table(tmp_path / "report").splitlines()
+def test_the_console_table_fits_and_names_every_cell(report: Path) -> None:
+    lines = console_table(report).splitlines()
     assert max(map(len, lines)) <= 120
     assert sum(line.startswith(("pbc", "busi")) for line in lines) == 2 * 2 * len(METHODS)
     assert [line[:2] for line in lines[-5:]] == ["F1", "F2", "F3", "F4", "S1"]
