@@ -43,7 +43,7 @@ def study(workers: int | None = None) -> None:
         raise StudyError(f"{', '.join(failed)} failed; the reason is above, after the stage's name")
     from pipeline.report.console import console_table  # pandas is not needed before
 
-    print(f"{console_table(REPORT)}\n\nreport           {REPORT / 'published.html'}\nruns and models  make ui")
+    print(f"{console_table(REPORT)}\n\nreport           {REPORT / 'index.html'}\nruns and models  make ui")
 
 
 def default_workers(study: StudyParams) -> int:

@@ -51,7 +51,7 @@ def change_record(folder: Path, record: type[Record], **changes: object) -> None
 
 
 def make_report(folder: Path, datasets: Sequence[str]) -> None:
-    write_text(folder / "index.html", "<p>report</p>\n")
+    write_text(folder / "report.html", "<p>report</p>\n")
     write_text(folder / "tables" / "heatmaps.csv", "dataset,model\n")
     write_text(folder / "metrics.json", '{"busi": {"vit": {"gradcam": {"insertion_auc": 0.5}}}}\n')
     write_text(folder / "findings.json", '[{"id": "F1", "verdict": "undecided", "claim": "..."}]\n')

@@ -95,7 +95,7 @@ def test_the_report_is_a_run_with_its_page_and_findings(study):
     run = study.client.get_run(study.publish()[-1].run_id)
     assert run.data.metrics == {"busi/vit/gradcam/insertion_auc": 0.5}
     assert run.data.tags["F1"] == "undecided"
-    assert "index.html" in {file.path for file in study.client.list_artifacts(run.info.run_id)}
+    assert "report.html" in {file.path for file in study.client.list_artifacts(run.info.run_id)}
 
 
 def test_publishing_twice_writes_once(study):

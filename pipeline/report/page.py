@@ -22,6 +22,7 @@ from pipeline.report.figures import METHOD_COLOURS, write_figures
 from pipeline.report.findings import study_findings, write_findings
 from pipeline.report.gallery import Shown, file_uri, gallery
 from pipeline.report.model_card import write_cards
+from pipeline.report.publication import PLAIN, PUBLISHED
 from pipeline.report.rendering import environment
 from pipeline.report.sheet import write_sheet
 from pipeline.report.shortcuts import shortcut_answers, shortcut_finding, shortcut_table
@@ -87,6 +88,8 @@ class DatasetView:
 def write_report(data_dir: Path, report_dir: Path, params: Params) -> Path:
     """The page written, `report_dir`/index.html; tables, figures, findings, metrics and model cards stand beside it.
 
+    report.html is the same page as it stays, while publishing fills in what it knows into index.html.
+
     Raises:
         StudyError: a cell lacks a file, or its files do not belong together.
     """
@@ -125,8 +128,9 @@ def write_report(data_dir: Path, report_dir: Path, params: Params) -> Path:
                 cards=take_turns(cards for view in views for cards in view.cards),
             )
         )
-        write_text(partial / "index.html", text)
-    return report_dir / "index.html"
+        for name in (PLAIN, PUBLISHED):
+            write_text(partial / name, text)
+    return report_dir / PUBLISHED
 
 
 def parameter_text(params: Params) -> str:

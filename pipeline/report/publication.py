@@ -1,7 +1,7 @@
 """The page with what is known only after publishing: versions and runs in MLflow, the commit, the time taken.
 
-The report itself holds none of these, so that equal inputs give equal bytes; `published.html` beside it is the same
-page with them filled in.
+report.html holds none of these, so that equal inputs give equal bytes; index.html, the one to open, is the same page
+with them filled in.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from pipeline.files import write_text
 from pipeline.report.rendering import environment
 
 START, END = "<!-- publication -->", "<!-- /publication -->"
-PUBLISHED = "published.html"
+PLAIN, PUBLISHED = "report.html", "index.html"
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Publication:
 
 
 def write_published(report_dir: Path, publication: Publication) -> Path:
-    """published.html written beside index.html.
+    """index.html written anew from report.html.
 
     Raises:
         StudyError: there is no page, or it has no place for a publication.
     """
-    page = report_dir / "index.html"
+    page = report_dir / PLAIN
     if not page.is_file():
         raise StudyError(f"{page}: no such file; run `dvc repro report`")
     before, start, rest = page.read_text(encoding="utf-8").partition(START)

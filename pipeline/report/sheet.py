@@ -46,7 +46,7 @@ def gallery_sheet(cells: Sequence[Cell], prepared: Prepared) -> Image.Image:
     lefts = [TILE_PX + GROUP_GAP_PX + place * group_px for place in range(len(cells))]
     for left, cell in zip(lefts, cells, strict=True):
         draw.text((left, 0), cell.model, INK, font(13))
-        draw.text((left, LINE_PX + 2), " | ".join(title_of(method) for method in methods)[:36], INK, font(9))
+        draw.text((left, LINE_PX + 2), " | ".join(title_of(method) for method in methods)[:38], INK, font(9))
     for place, row in enumerate(rows):
         top = 2 * LINE_PX + 4 + place * (TILE_PX + LINE_PX + GAP_PX)
         image = enlarge(pictures[0].image(row), TILE_PX)

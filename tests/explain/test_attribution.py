@@ -53,6 +53,7 @@ def write_prepared(folder, num_images=60):
         label=labels, split=np.where(rows % 3, "test", "train"), group=rows, sha256="0", has_mask=False
     )
     index.to_csv(folder / "index.csv", index=False)
+    index[["row"]].to_csv(folder / "traits.csv", index=False)
     counts = {name: int((labels == label).sum()) for label, name in enumerate(CLASSES)}
     nothing = {"exact_duplicates": 0, "duplicate_groups": (), "label_conflicts": (), "dropped": (), "flagged": ()}
     Audit(

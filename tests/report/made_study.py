@@ -29,17 +29,18 @@ class Study:
     datasets: tuple[str, ...]
     models: tuple[str, ...]
 
-    def params(self, source: str = "phantom", **report: int) -> Params:
+    def params(self, source: str = "phantom", resamples: int = 500, **report: int) -> Params:
         """The embedded study's, with these datasets from `source`, these models, and a short page."""
         params = load_params()
         datasets = {name: params.datasets[name].model_copy(update={"source": source}) for name in self.datasets}
         study = params.study.model_copy(update={"datasets": self.datasets, "models": self.models})
         page = params.report.model_copy(update={"gallery_images": 3, "browser_images": 9} | report)
-        rules = params.findings.model_copy(update={"resamples": 500})
+        rules = params.findings.model_copy(update={"resamples": resamples})
         changes = {"study": study, "datasets": datasets, "report": page, "findings": rules}
         return params.model_copy(update=changes)
 
     def write_report(self, report: Path, source: str = "phantom", **changes: int) -> Path:
+        """`changes` are those that `params` takes."""
         return write_report(self.data, report, self.params(source, **changes))
 
 

@@ -21,7 +21,7 @@ def own_report(report: Path, tmp_path: Path) -> Path:
 
 
 def test_versions_commit_and_times_are_filled_in_and_nothing_else_changes(own_report: Path) -> None:
-    plain = (own_report / "index.html").read_text(encoding="utf-8")
+    plain = (own_report / "report.html").read_text(encoding="utf-8")
     published = write_published(own_report, FACTS).read_text(encoding="utf-8")
     assert f'href="{LINK.version_url}">busi-classifier, version 3</a>' in published
     assert "<code>c0ffee</code>" in published
@@ -29,7 +29,7 @@ def test_versions_commit_and_times_are_filled_in_and_nothing_else_changes(own_re
     start, end = plain.index("<!-- publication -->"), len(plain) - plain.index("<!-- /publication -->")
     assert published.startswith(plain[:start])
     assert published.endswith(plain[-end:])
-    assert (own_report / "index.html").read_text(encoding="utf-8") == plain
+    assert (own_report / "report.html").read_text(encoding="utf-8") == plain
 
 
 def test_outside_git_the_page_says_so(own_report: Path) -> None:
@@ -40,6 +40,6 @@ def test_outside_git_the_page_says_so(own_report: Path) -> None:
 def test_an_absent_or_foreign_page_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="dvc repro report"):
         write_published(tmp_path, FACTS)
-    (tmp_path / "index.html").write_text("<p>another page</p>")
+    (tmp_path / "report.html").write_text("<p>another page</p>")
     with pytest.raises(StudyError, match="dvc repro -f report"):
         write_published(tmp_path, FACTS)
