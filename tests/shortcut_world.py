@@ -47,7 +47,7 @@ def world_params(
         "study": {"datasets": tuple(datasets), "models": tuple(models), "device": "cpu", "threads": 1},
         "phantom": {name: getattr(params.phantom, name).model_copy(update=drawn) for name in datasets},
         "finetune": {"epochs": epochs, "patience": epochs},
-        "score": {"steps": 4, "bootstrap_resamples": 100},
+        "score": {"steps": 4, "variants": {}, "bootstrap_resamples": 100},
     }
     sections = {name: getattr(params, name).model_copy(update=each) for name, each in changes.items()}
     shipped = {
