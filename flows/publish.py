@@ -23,13 +23,20 @@ def publish() -> None:
     published = publish_step(DATA, load_params(), told)
     rows = [{"model": p.model_name, "version": p.version, "new": p.created} for p in published if p.model_name]
     show_table("model-versions", rows, "Registered model versions")
-    page_step(REPORT, Publication(told.git_commit, links(published, page_of("mlflow")), read_durations()))
+    page_step(REPORT, Publication(shown_commit(told), links(published, page_of("mlflow")), read_durations()))
 
 
 def context() -> Context:
-    """The commit the files were made from, None outside git, and DVC's hashes."""
+    """The commit that is checked out, None outside git, and DVC's hashes."""
     result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return Context(result.stdout.strip() or None, Path("dvc.lock"))
+
+
+def shown_commit(told: Context) -> str | None:
+    """With a word where files differ from it; dvc.lock does after every run that made something."""
+    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"]
+    changed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{told.git_commit}, with changes" if told.git_commit and changed else told.git_commit
 
 
 def links(published: Iterable[Published], page: str) -> list[VersionLink]:

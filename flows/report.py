@@ -18,7 +18,8 @@ def report() -> None:
     rows = [{key: each[key] for key in ("id", "verdict", "claim", "would_change")} for each in findings]
     show_table("verdicts", rows, "The claims, answered by this run")
     for sheet in sorted((REPORT / "figures").glob("*_gallery.jpg")):
-        show_picture(sheet.stem, sheet, f"Heatmaps of the same images by all models, {sheet.stem.removesuffix('_gallery')}")
+        dataset = sheet.stem.removesuffix("_gallery")
+        show_picture(sheet.stem, sheet, f"Heatmaps of the same images by all models, {dataset}")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,42 @@ def mean_intervals(values: Rows, seed: int, resamples: int) -> Float[np.ndarray,
     return np.column_stack([means, ends])
 
 
+def share_interval(share: float, n: int) -> tuple[float, float, float]:
+    """A share of n images with its 95 % interval, which has a width also where all or none of them count.
+
+    The share may be a mean over several models of the same images; it then counts as one answer per image, which makes
+    the interval rather too wide.
+
+    Source: Wilson 1927.
+    """
+    z = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    arm = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return share, max(0.0, centre - arm), min(1.0, centre + arm)
+
+
+def sign_interval(values: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
+    """Share of positive values less that of negative ones with its 95 % interval, which only zeros have too.
+
+    Source: Bonett and Price 2012, adjusted Wald interval for paired shares.
+    """
+    n, plus, minus = len(values), int((values > 0).sum()), int((values < 0).sum())
+    up, down = (plus + 1) / (n + 2), (minus + 1) / (n + 2)
+    arm = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    return (plus - minus) / n, max(-1.0, up - down - arm), min(1.0, up - down + arm)
+
+
+def chance_p(hits: Float[np.ndarray, " n"], chance: Float[np.ndarray, " n"], seed: int, resamples: int) -> float:
+    """Two-sided p of the mean of hits under blind guesses that hit image i with probability `chance[i]`.
+
+    Hits may be means over several models; the guesses are then shared by the models, as if they always agreed.
+    """
+    guesses = np.random.default_rng(seed).random((resamples, len(hits))) < chance
+    blind = guesses.mean(axis=1) - chance.mean()
+    found = abs(hits.mean() - chance.mean())
+    return float((1 + (np.abs(blind) >= found - 1e-12).sum()) / (1 + resamples))
+
+
 def stratified_interval(
     strata: Sequence[Float[np.ndarray, " _"]], seed: int, resamples: int
 ) -> tuple[float, float, float]:
@@ -60,20 +96,31 @@ def stratified_interval(
     return float(np.mean([values.mean() for values in strata])), float(low), float(high)
 
 
-def two_level_interval(values: Float[np.ndarray, "seeds n"], seed: int, resamples: int) -> tuple[float, float, float]:
+def two_level_interval(
+    values: Float[np.ndarray, "seeds n"], seed: int, resamples: int, share: bool = False
+) -> tuple[float, float, float]:
     """Mean over fine-tuning seeds and images with its 95 % interval, for seeds and images not seen alike.
 
-    The squared arms of two intervals are added: of the mean over images (each the average of its seeds; bootstrap) and
-    of the mean over seeds (Student's t, which is wide for few seeds, as it should be). What an image and a seed make
-    of each other is in both, so the interval is rather too wide than too narrow. One seed is `mean_interval`.
+    The squared arms of two intervals are added: of the mean over images (each the average of its seeds; bootstrap, or
+    `share_interval` where values are 0 or 1) and of the mean over seeds (Student's t, which is wide for few seeds, as
+    it should be). What an image and a seed make of each other is in both, so the interval is rather too wide than too
+    narrow. One seed has no second arm.
 
     Source: the recovery of variance estimates of Zou and Donner 2008, Statistics in Medicine 27, 1693-1702.
     """
-    mean, low, high = mean_interval(values.mean(axis=0), seed, resamples)
+    images = values.mean(axis=0)
+    mean, low, high = (
+        share_interval(float(images.mean()), len(images)) if share else mean_interval(images, seed, resamples)
+    )
     if len(values) == 1:
         return mean, low, high
-    arm = stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * stats.sem(values.mean(axis=1))
+    arm = seed_arm(values.mean(axis=1))
     return mean, mean - math.hypot(mean - low, arm), mean + math.hypot(high - mean, arm)
+
+
+def seed_arm(means: Float[np.ndarray, " seeds"]) -> float:
+    """Half the width of the 95 % interval of the mean over seeds, by Student's t."""
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(means) - 1) * stats.sem(means))
 
 
 def paired_tests(differences: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
@@ -84,14 +131,17 @@ def paired_tests(differences: pd.DataFrame, seed: int, resamples: int) -> pd.Dat
         difference, _low, _high: the mean with its interval.
         win_share, _low, _high: share of images where the difference is positive; a tie counts half.
         rank_biserial: -1 to 1, the size of the effect that Wilcoxon's test sees; 0 where all differences are 0.
-        p_wilcoxon, p_permutation: two-sided; the second flips signs, which is exact for the mean.
+        p_wilcoxon, p_permutation: two-sided; the second flips signs.
     """
     parts = [_tests(differences[columns].dropna(), seed, resamples) for columns in _measured_alike(differences)]
     return pd.concat(parts).reindex(differences.columns) if parts else pd.DataFrame(index=differences.columns)
 
 
 def sign_flip_p(values: Rows, seed: int, resamples: int) -> Float[np.ndarray, " k"]:
-    """Two-sided p of each row's mean being 0, by flipping signs: all ways where they are fewer than `resamples`."""
+    """Two-sided p of each row's mean being 0, by flipping signs: all ways where they are fewer than `resamples`.
+
+    Exact where the values lie alike on both sides of 0 under the null, as differences of two treatments do.
+    """
     found = stats.permutation_test(
         (values,),
         lambda rows, axis: rows.mean(axis=axis),
@@ -131,10 +181,9 @@ def holm(p_values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     return adjusted
 
 
-def rank_agreement(one: Float[np.ndarray, " k"], other: Float[np.ndarray, " k"]) -> tuple[float, float]:
-    """Kendall's tau-b of two rankings of the same things, and its p; NaN where one ranks nothing."""
-    found = stats.kendalltau(one, other)
-    return float(found.statistic), float(found.pvalue)
+def rank_agreement(one: Float[np.ndarray, " k"], other: Float[np.ndarray, " k"]) -> float:
+    """Kendall's tau-b of two rankings of the same things; NaN where one ranks nothing."""
+    return float(stats.kendalltau(one, other).statistic)
 
 
 def friedman(values: Float[np.ndarray, "n k"]) -> tuple[float, float, float]:
@@ -160,13 +209,10 @@ def _measured_alike(differences: pd.DataFrame) -> list[list]:
 
 def _tests(differences: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
     values = differences.to_numpy(float).T
-    wins = (np.sign(values) + 1) / 2
+    shares = (np.array([sign_interval(row) for row in values]) + 1) / 2
     columns = {"images": np.full(len(values), values.shape[1])}
-    for name, rows in (("difference", values), ("win_share", wins)):
-        ends = ("", "_low", "_high")
-        columns |= {
-            f"{name}{end}": found for end, found in zip(ends, mean_intervals(rows, seed, resamples).T, strict=True)
-        }
+    for name, found in (("difference", mean_intervals(values, seed, resamples)), ("win_share", shares)):
+        columns |= {f"{name}{end}": ends for end, ends in zip(("", "_low", "_high"), found.T, strict=True)}
     columns["rank_biserial"] = np.array([rank_biserial(row) for row in values])
     columns["p_wilcoxon"] = np.array([wilcoxon_p(row) for row in values])
     columns["p_permutation"] = sign_flip_p(values, seed, resamples)

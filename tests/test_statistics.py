@@ -6,9 +6,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from pipeline.statistics import (
+    chance_p,
     friedman,
     holm,
     mean_interval,
@@ -16,7 +17,9 @@ from pipeline.statistics import (
     paired_tests,
     rank_agreement,
     rank_biserial,
+    share_interval,
     sign_flip_p,
+    sign_interval,
     stratified_interval,
     two_level_interval,
     wilcoxon_p,
@@ -196,6 +199,7 @@ def test_a_table_of_paired_tests_holds_each_columns_own_numbers():
             mean_interval(values, 3, 500)
         )
         assert row["win_share"] == pytest.approx((values > 0).mean())
+        assert row["win_share_low"] < row["win_share"] < row["win_share_high"]
         assert row["p_wilcoxon"] == wilcoxon_p(values)
         assert row["p_permutation"] == pytest.approx(sign_flip_p(values[None], 3, 500)[0])
 
@@ -208,7 +212,7 @@ def test_images_without_any_difference_say_nothing():
 
 
 def test_kendall_of_one_swap_among_four():
-    tau, _ = rank_agreement(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0]))
+    tau = rank_agreement(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0]))
     assert tau == pytest.approx(4 / 6)  # 5 pairs in order, 1 not
 
 
@@ -224,3 +228,44 @@ def test_friedman_seldom_sees_a_best_model_among_equals():
     rng, worlds = np.random.default_rng(0), 600
     wrong = np.mean([friedman(rng.random((25, 4)))[1] < 0.05 for _ in range(worlds)])
     assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / worlds)
+
+
+def test_a_share_has_wilsons_interval_also_where_none_count():
+    expected = [binomtest(k, 20).proportion_ci(method="wilson") for k in (0, 7, 20)]
+    found = [share_interval(k / 20, 20) for k in (0, 7, 20)]
+    for (_, low, high), ends in zip(found, expected, strict=True):
+        assert (low, high) == pytest.approx((ends.low, ends.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(("p", "n"), [(0.05, 40), (0.5, 10), (0.3, 40)])
+def test_intervals_of_shares_cover_them(p: float, n: int):
+    draws = np.random.default_rng(0).binomial(n, p, size=2000) / n
+    covered = np.mean([low <= p <= high for _, low, high in (share_interval(float(draw), n) for draw in draws)])
+    assert covered >= 0.93
+
+
+@pytest.mark.parametrize(("up", "down", "n"), [(0.0, 0.0, 40), (0.1, 0.1, 40), (0.4, 0.1, 30)])
+def test_intervals_of_paired_shares_cover_their_difference(up: float, down: float, n: int):
+    rng = np.random.default_rng(0)
+    draws = rng.choice([1.0, -1.0, 0.0], p=[up, down, 1 - up - down], size=(1000, n))
+    ends = [sign_interval(draw) for draw in draws]
+    assert np.mean([low <= up - down <= high for _, low, high in ends]) >= 0.93
+    assert all(low < high for _, low, high in ends)
+
+
+@pytest.mark.parametrize("n", [10, 20, 40])
+def test_blind_guesses_are_seldom_taken_for_more_or_less(n: int):
+    """Where the mask is small, a blind map often hits nothing at all, which is no proof against it."""
+    rng, worlds, chance = np.random.default_rng(0), 300, np.full(n, 0.08)
+    wrong = np.mean([chance_p((rng.random(n) < chance) * 1.0, chance, world, 999) < 0.05 for world in range(worlds)])
+    assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / worlds)
+
+
+def test_hits_beyond_chance_are_seen():
+    assert chance_p(np.array([1.0] * 8 + [0.0] * 12), np.full(20, 0.08), 0, 1999) < 0.01
+
+
+def test_seeds_of_shares_add_their_arm_to_wilsons():
+    values = np.array([[1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0]])
+    mean, low, high = two_level_interval(values, 0, 500, share=True)
+    assert (mean, low, high) == pytest.approx(share_interval(0.75, 4))  # the seeds agree: no arm of theirs

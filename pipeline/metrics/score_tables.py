@@ -15,7 +15,7 @@ from pipeline.metrics.explained import Explained, grid_text
 from pipeline.metrics.faithfulness import normalised_auc
 from pipeline.metrics.localised import localisation_means
 from pipeline.records import ORACLE, Metrics, random_twin
-from pipeline.statistics import mean_interval
+from pipeline.statistics import mean_interval, share_interval
 
 
 def score_table(
@@ -89,8 +89,11 @@ def method_metrics(
         if method != twin:
             gains = {curve: sign * (areas[curve, method] - areas[curve, twin]) for curve, sign in ahead.items()}
             values |= {f"{curve}_gain": gain for curve, gain in gains.items()}
-        metrics[str(method)] = _with_intervals(values, seed, resamples) | localisation_means(
-            localisation[localisation["method"] == method]
+        places = localisation[localisation["method"] == method]
+        metrics[str(method)] = (
+            _with_intervals(values, seed, resamples)
+            | localisation_means(places)
+            | _place_intervals(places, seed, resamples)
         )
     return metrics
 
@@ -106,6 +109,18 @@ def _areas(curves: Curves, curve: CurveName) -> dict[str, Float[np.ndarray, " n"
         "normalised_auc": normalised_auc(curves.areas, full, substrate).numpy(),
         "probability_full": full.numpy(),
         "probability_substrate": substrate.numpy(),
+    }
+
+
+def _place_intervals(places: pd.DataFrame, seed: int, resamples: int) -> dict[str, float]:
+    """Ends of the intervals of the pointing game, which is a share, and of the mass ratio."""
+    if len(places) < 2:
+        return {}
+    _, *hits = share_interval(float(places["pointing_hit"].astype(float).mean()), len(places))
+    _, *mass = mean_interval(places["mass_ratio"].to_numpy(dtype=np.float64), seed, resamples)
+    named = {"pointing_game": hits, "mass_ratio": mass}
+    return {
+        f"{name}_{end}": value for name, ends in named.items() for end, value in zip(("low", "high"), ends, strict=True)
     }
 
 

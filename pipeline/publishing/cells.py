@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 DIGEST_LENGTH = 32  # MLflow allows 36
 SHORTCUT = "shortcut."  # before the keys of the rule by which the card speaks of one
+RESAMPLES = "findings.resamples"  # of the card's intervals
 RUN_LINK = "Run with params, curves and overlays"
 
 
@@ -116,6 +117,7 @@ def cell_params(params: Params, dataset: str, model: str) -> dict[str, str]:
         "model": {"name": model, **whole["models"][model]},
         **{name: whole[name] for name in ("preprocess", "finetune", "explain", "score")},
         SHORTCUT.rstrip("."): whole["findings"]["S1"],
+        "findings": {"resamples": whole["findings"]["resamples"]},
     }
     if params.datasets[dataset].source == PHANTOM:
         sections["phantom"] = {"seed": params.phantom.seed, **whole["phantom"][dataset]}
@@ -200,6 +202,7 @@ def _artifacts(files: CellFiles) -> Iterator[tuple[Path, str]]:
         "curves_mean.csv",
         "trust.json",
         "trust.csv",
+        "shortcut.csv",
     ):
         yield files.scored / name, ""
     yield files.explained / "explanation.json", ""
@@ -244,7 +247,7 @@ def _model_is_whole(model: registry.LoggedModel) -> bool:
 def _card(cell: Cell, files: CellFiles, params: Mapping[str, str]) -> str:
     rule = {key.removeprefix(SHORTCUT): value for key, value in params.items() if key.startswith(SHORTCUT)}
     audit, source = Audit.read(files.prepared), params["dataset.source"]
-    return study_card(cell, audit, source, ShortcutRule.model_validate(rule))
+    return study_card(cell, audit, source, ShortcutRule.model_validate(rule), int(params[RESAMPLES]))
 
 
 def _save(model: registry.LoggedModel, folder: Path, files: CellFiles, card: str) -> None:

@@ -8,12 +8,11 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from pipeline.records import ORACLE, ProtocolScores
 from pipeline.report.cells import Cell
 from pipeline.report.evidence import CELL
-from pipeline.statistics import friedman, holm, paired_tests, rank_agreement, two_level_interval
+from pipeline.statistics import friedman, holm, paired_tests, rank_agreement, seed_arm, two_level_interval
 
 MEASURES = ("insertion_gain", "deletion_gain", "pointing_game", "mass_ratio")
 TRIVIAL = ("centre", "edge")  # maps that know nothing of the model, which a method should beat
@@ -53,20 +52,20 @@ def model_ranks(evidence: pd.DataFrame) -> pd.DataFrame:
 
 
 def ruler_agreement(cells: Sequence[Cell]) -> pd.DataFrame:
-    """Kendall's tau of how two rulers rank a model's methods and baselines: curves on each substrate, and the masks.
+    """Kendall's tau of how two rulers rank a model's methods and baselines: curves by substrate, and the masks.
 
     The mask as a map is left out, as some rulers know it.
     """
     rows = [
         {"dataset": cell.dataset, "model": cell.model, "one": one, "other": other, "maps": len(shared)}
-        | dict(zip(("tau", "p"), rank_agreement(shared[one].to_numpy(), shared[other].to_numpy()), strict=True))
+        | {"tau": rank_agreement(shared[one].to_numpy(), shared[other].to_numpy())}
         for cell in cells
         for rulers in [_rulers(cell)]
         for one, other in combinations(rulers, 2)
         for shared in [rulers[[one, other]].dropna()]
         if len(shared) > 2
     ]
-    return pd.DataFrame(rows, columns=["dataset", "model", "one", "other", "maps", "tau", "p"])
+    return pd.DataFrame(rows, columns=["dataset", "model", "one", "other", "maps", "tau"])
 
 
 def seed_table(evidence: pd.DataFrame, repeats: Sequence[Sequence[Cell]], seed: int, resamples: int) -> pd.DataFrame:
@@ -75,7 +74,18 @@ def seed_table(evidence: pd.DataFrame, repeats: Sequence[Sequence[Cell]], seed: 
     Args:
         repeats: the cells of each seed, for the test accuracy, which has an interval over seeds alone.
     """
-    columns = ["dataset", "model", "method", "measure", "seeds", "images", "mean", "low", "high", "sd_of_seeds"]
+    columns = [
+        "dataset",
+        "model",
+        "method",
+        "measure",
+        "seeds",
+        "images",
+        "mean",
+        "mean_low",
+        "mean_high",
+        "sd_of_seeds",
+    ]
     rows = [*_accuracy_by_seed(repeats), *_measures_by_seed(evidence, seed, resamples)] if len(repeats) > 1 else []
     return pd.DataFrame(rows, columns=columns)
 
@@ -134,11 +144,11 @@ def _curve_rulers(protocol: ProtocolScores, variant: str) -> dict[str, pd.Series
 def _accuracy_by_seed(repeats: Sequence[Sequence[Cell]]) -> Iterator[dict]:
     for cells in zip(*repeats, strict=True):
         values = np.array([cell.classification.test["balanced_accuracy"] for cell in cells])
-        arm = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+        arm = seed_arm(values)
         yield {
             "dataset": cells[0].dataset, "model": cells[0].model, "method": "", "measure": "balanced_accuracy",
             "seeds": len(values), "images": cells[0].classification.images, "mean": values.mean(),
-            "low": values.mean() - arm, "high": values.mean() + arm, "sd_of_seeds": values.std(ddof=1),
+            "mean_low": values.mean() - arm, "mean_high": values.mean() + arm, "sd_of_seeds": values.std(ddof=1),
         }  # fmt: skip
 
 
@@ -150,9 +160,9 @@ def _measures_by_seed(evidence: pd.DataFrame, seed: int, resamples: int) -> Iter
             if table.empty:
                 continue
             values = table.to_numpy(float).T
-            mean, low, high = two_level_interval(values, seed, resamples)
+            mean, low, high = two_level_interval(values, seed, resamples, share=measure == "pointing_game")
             yield {
                 "dataset": dataset, "model": model, "method": method, "measure": measure, "seeds": len(values),
-                "images": len(table), "mean": mean, "low": low, "high": high,
+                "images": len(table), "mean": mean, "mean_low": low, "mean_high": high,
                 "sd_of_seeds": values.mean(axis=1).std(ddof=1),
             }  # fmt: skip

@@ -4,16 +4,17 @@ A line is an image, a method or baseline and a target rule. Gains are signed so 
 and order of pixels they come from.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Float32
+from PIL import Image
 
 from pipeline.report.cells import Cell, twin_of
-from pipeline.report.overlays import strength, upsample
+from pipeline.report.overlays import strength
 
-COMMON_SIDE = 56  # maps of different grids are compared on one that 7, 14, 28 and 56 divide
 GAINS = ("insertion_gain", "deletion_gain")
 LOCALISED = {
     "pointing_game": "pointing_hit",
@@ -46,6 +47,12 @@ def gini(attribution: Float[np.ndarray, "h w"]) -> float:
         return float("nan")
     ranks = np.arange(1, ordered.size + 1)
     return float(((2 * ranks - ordered.size - 1) * ordered).sum() / (ordered.size * ordered.sum()))
+
+
+def averaged(attribution: Float32[np.ndarray, "h w"], grid: tuple[int, int]) -> Float32[np.ndarray, "rows columns"]:
+    """The map on a coarser grid by means of areas: a fine map could be sharper for its grid alone."""
+    rows, columns = grid
+    return np.asarray(Image.fromarray(attribution).resize((columns, rows), Image.Resampling.BOX))
 
 
 def r_squared(one: Float[np.ndarray, "h w"], other: Float[np.ndarray, "h w"]) -> float:
@@ -94,11 +101,12 @@ def _places(cell: Cell) -> pd.DataFrame:
 def _shapes(cell: Cell) -> pd.DataFrame:
     """How scattered a method's map is for the class predicted, and what it shares with that for the true class."""
     maps, parts = cell.heatmaps, []
+    coarsest = min((cell.explanation.grids[method] for method in cell.explanation.methods), key=math.prod)
     for method in cell.explanation.methods:
         predicted = maps.attributions[f"{method}/predicted"]
         shared = pd.Series(_shared_variance(cell, method), index=maps.rows["true"], dtype=float)
         rows = maps.rows["predicted"]
-        scatter = [gini(upsample(strength(attribution), COMMON_SIDE)) for attribution in predicted]
+        scatter = [gini(averaged(strength(attribution), coarsest)) for attribution in predicted]
         columns = {"row": rows, "method": method, "target_rule": "predicted", "gini": scatter}
         parts.append(pd.DataFrame(columns).assign(shared_variance=shared.reindex(rows).to_numpy()))
     return pd.concat(parts)

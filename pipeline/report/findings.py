@@ -1,4 +1,4 @@
-"""The study's claims, each answered with numbers by a rule that `params.yaml` writes down before they are seen.
+"""The study's claims, each answered with numbers by a rule that stands in `params.yaml`, apart from the numbers.
 
 A claim comes down to measures: means over images, each with its 95 % interval, a test in pairs and a threshold. One
 speaks for the claim where its whole interval lies on the claim's side of the threshold and its p, corrected by Holm for
@@ -9,7 +9,7 @@ it, else undecided; what cannot be measured, as localisation on images without m
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,10 +19,10 @@ import pandas as pd
 
 from pipeline.files import write_text
 from pipeline.params import FindingsParams
+from pipeline.report.cells import title_of
 from pipeline.report.comparisons import predicted_only
-from pipeline.report.evidence import COMMON_SIDE
 from pipeline.seeds import cell_seed
-from pipeline.statistics import holm, sign_flip_p, two_level_interval, wilcoxon_p
+from pipeline.statistics import chance_p, holm, sign_flip_p, two_level_interval, wilcoxon_p
 
 Verdict = Literal["supported", "not supported", "undecided", "not measured"]  # a finding has one of the first three
 
@@ -51,6 +51,7 @@ class Question:
     threshold: float
     values: dict[str, pd.DataFrame]
     below: bool = False  # the claim wants the mean below
+    chance: pd.Series | None = None  # of shares: by image, what a blind guess gets, to be taken off
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def write_findings(findings: Sequence[Finding], report_dir: Path) -> None:
 
 def most_faithful(evidence: pd.DataFrame, rules: FindingsParams, seed: int) -> Finding:
     """F1: the claimed pair of model and method against every other pair."""
-    pair = f"{rules.model} with {rules.method}"
+    pair = f"{rules.model} with {title_of(rules.method)}"
     questions = [
         Question(dataset, f"{NAMES[name]}: lead over the runner-up", threshold, leads(lines, name, rules))
         for dataset, lines in _by_dataset(evidence)
@@ -104,8 +105,9 @@ def most_faithful(evidence: pd.DataFrame, rules: FindingsParams, seed: int) -> F
         "F1",
         "DINO with Grad-CAM is the most faithful and localised.",
         f"Of all pairs of model and method, {pair} leads in {_listed(rules.F1)}: image by image, its mean difference "
-        "to each other pair lies above the threshold. The effect shown is the lead over the strongest other pair; its "
-        "p is the largest of all pairs while it leads, and corrected for the number of pairs ahead of it otherwise.",
+        "to each other pair lies above the threshold. The effect shown is the lead over the strongest other pair, its "
+        "interval the lowest of all; its p is the largest of all pairs while it leads, and otherwise that of the "
+        "strongest pair, corrected for the number of pairs.",
         questions,
         rules,
         seed,
@@ -122,9 +124,10 @@ def discriminative(evidence: pd.DataFrame, rules: FindingsParams, seed: int) -> 
     return conclude(
         "F2",
         "Grad-CAM is class-discriminative and spatially precise.",
-        f"Averaged over the models, {rules.method}'s highest point and its mass fall inside the mask more often than "
-        "the mask's share of the image, which is chance; and on misclassified images its maps for the predicted and "
-        "for the true class share less of their variance than the threshold.",
+        f"Averaged over the models, the highest point and the mass of {title_of(rules.method)} fall inside the mask "
+        "more often than the mask's share of the image, which is chance; and on misclassified images, averaged over "
+        "the models that erred, its maps for the predicted and for the true class share less of their variance than "
+        "the threshold.",
         questions,
         rules,
         seed,
@@ -137,13 +140,14 @@ def scattered(evidence: pd.DataFrame, rules: FindingsParams, seed: int) -> Findi
     for dataset, lines in _by_dataset(evidence):
         for name, threshold in rules.F3.items():
             sides = [per_image(lines, name, method) for method in (rules.method, rules.scattered_method)]
-            title = f"{NAMES[name]}: {rules.method} less {rules.scattered_method}"
+            title = f"{NAMES[name]}: {title_of(rules.method)} less {title_of(rules.scattered_method)}"
             questions.append(Question(dataset, title, threshold, {"": sides[0] - sides[1]}))
     return conclude(
         "F3",
         "Gradient Attention Rollout is more scattered.",
-        f"Averaged over the models, the Gini index of {rules.method}'s maps is above {rules.scattered_method}'s on the "
-        f"same images, both on {COMMON_SIDE} x {COMMON_SIDE} points. 0 is a flat map, 1 a single bright point.",
+        f"Averaged over the models, the Gini index of the maps of {title_of(rules.method)} is above that of "
+        f"{title_of(rules.scattered_method)} on the same images, both averaged to the coarsest of the methods' grids. "
+        "0 is a flat map, 1 a single bright point.",
         questions,
         rules,
         seed,
@@ -161,8 +165,8 @@ def misclassified(evidence: pd.DataFrame, rules: FindingsParams, seed: int) -> F
     return conclude(
         "F4",
         "On misclassified images DINO with Grad-CAM still lights up relevant structures.",
-        f"On the images that {rules.model} misclassified, the highest point of {rules.method}'s map for the predicted "
-        "class falls inside the mask more often than the mask's share of the image.",
+        f"On the images that {rules.model} misclassified, the highest point of its {title_of(rules.method)} map for "
+        "the predicted class falls inside the mask more often than the mask's share of the image.",
         questions,
         rules,
         seed,
@@ -185,7 +189,11 @@ def overall(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def measured(question: Question, rules: FindingsParams, seed: int) -> Measure:
-    """Mean, interval and p of the question; the verdict waits for the other measures of the claim."""
+    """Mean, interval and p of the question; the verdict waits for the other measures of the claim.
+
+    Of several rivals the strongest is shown; the ends are the lowest of all rivals' ends, so that a lead over the
+    strongest is not taken for one over a rival that is known less well.
+    """
     values = {rival: frame.dropna() for rival, frame in question.values.items()}
     values = {rival: frame for rival, frame in values.items() if len(frame)}
     blank = Measure(
@@ -195,13 +203,21 @@ def measured(question: Question, rules: FindingsParams, seed: int) -> Measure:
     if not values:
         return blank
     rival = min(values, key=lambda name: (float(values[name].to_numpy().mean()), name))
-    frame, note = values[rival], f"runner-up: {rival}" if rival else ""
-    found = replace(blank, effect=float(frame.to_numpy().mean()), n=len(frame), note=note, verdict="undecided")
-    if len(frame) < rules.min_images:
+    shift = 0.0 if question.chance is None else float(question.chance.loc[values[rival].index].mean())
+    effect, images = float(values[rival].to_numpy().mean()) - shift, min(map(len, values.values()))
+    found = replace(blank, effect=effect, n=images, note=f"runner-up: {rival}" if rival else "", verdict="undecided")
+    if images < rules.min_images:
         return found
     key = cell_seed(seed, "findings", question.dataset, question.name)
-    _, low, high = two_level_interval(frame.to_numpy(float).T, key, rules.resamples)
-    return replace(found, low=low, high=high, p=_p_of(list(values.values()), question.threshold, rules, key))
+    ends = [_ends(frame, question, rules, key) for frame in values.values()]
+    low, high = (min(side) - shift for side in zip(*ends, strict=True))
+    return replace(found, low=low, high=high, p=_p_of(values, rival, question, rules, key))
+
+
+def _ends(frame: pd.DataFrame, question: Question, rules: FindingsParams, seed: int) -> tuple[float, float]:
+    values, share = frame.to_numpy(float).T, question.chance is not None
+    _, low, high = two_level_interval(values, seed, rules.resamples, share=share)
+    return low, high
 
 
 def judged(measures: Sequence[Measure], rules: FindingsParams) -> list[Measure]:
@@ -228,7 +244,11 @@ def leads(lines: pd.DataFrame, name: str, rules: FindingsParams) -> dict[str, pd
     pairs = lines[["model", "method"]].drop_duplicates().itertuples(index=False, name=None)
     values = {pair: per_image(lines[lines["model"] == pair[0]], name, pair[1]) for pair in pairs}
     claimed = values.pop((rules.model, rules.method), None)
-    return {} if claimed is None else {" with ".join(pair): claimed - other for pair, other in values.items()}
+    return (
+        {}
+        if claimed is None
+        else {f"{model} with {title_of(method)}": claimed - other for (model, method), other in values.items()}
+    )
 
 
 def per_image(lines: pd.DataFrame, name: str, method: str) -> pd.DataFrame:
@@ -247,15 +267,23 @@ def _of_method(dataset: str, lines: pd.DataFrame, name: str, threshold: float, m
     values = per_image(lines, name, method)
     if name == "shared_variance":
         return Question(dataset, NAMES[name], threshold, {"": values}, below=True)
-    return Question(dataset, f"{NAMES[name]} less chance", threshold, {"": values - per_image(lines, "chance", method)})
+    chance, title = per_image(lines, "chance", method), f"{NAMES[name]} less chance"
+    if name == "pointing_game":
+        return Question(dataset, title, threshold, {"": values}, chance=chance.mean(axis=1))
+    return Question(dataset, title, threshold, {"": values - chance})
 
 
-def _p_of(rivals: Sequence[pd.DataFrame], threshold: float, rules: FindingsParams, seed: int) -> float:
-    """Leading, the least sure lead counts; behind, the surest, corrected for how many rivals are ahead."""
-    shifted = [frame.mean(axis=1).to_numpy(float) - threshold for frame in rivals]
-    p_values = np.array([_p(values, rules, seed) for values in shifted])
-    ahead = np.array([values.mean() < 0 for values in shifted])
-    return float(holm(p_values[ahead]).min() if ahead.any() else p_values.max())
+def _p_of(
+    values: Mapping[str, pd.DataFrame], rival: str, question: Question, rules: FindingsParams, seed: int
+) -> float:
+    """Leading, that of the least sure lead; behind, that of the strongest rival, corrected for the number of rivals."""
+    shifted = {name: frame.mean(axis=1).to_numpy(float) - question.threshold for name, frame in values.items()}
+    if question.chance is not None:
+        hits, chance = shifted[rival], question.chance.loc[values[rival].index].to_numpy(float)
+        return chance_p(hits, chance, seed, SIGN_FLIPS * rules.resamples)
+    p_values = np.array([_p(each, rules, seed) for each in shifted.values()])
+    leads = all(each.mean() > 0 for each in shifted.values())
+    return float(p_values.max() if leads else holm(p_values)[list(shifted).index(rival)])
 
 
 def _p(values: np.ndarray, rules: FindingsParams, seed: int) -> float:
@@ -268,12 +296,12 @@ def _would_change(measure: Measure, rules: FindingsParams) -> str:
     if measure.verdict == "not measured" or measure.effect is None:
         return "images with masks, or the model and method that the claim names"
     if measure.low is None or measure.high is None:
-        return f"at least {rules.min_images} images to measure it on; here are {measure.n}"
+        return f"at least {rules.min_images} images to measure it on; here are {measure.n} (explain.max_images)"
     distance = abs(measure.effect - measure.null)
     if measure.verdict == "undecided":
         return _more_images(measure, distance, rules.alpha)
-    verb = "fall" if measure.effect > measure.null else "rise"
-    return f"the mean would have to {verb} by more than {distance:.3f}, past {measure.null:g}"
+    nearest = measure.low if measure.effect > measure.null else measure.high
+    return f"an interval that reaches {measure.null:g}: it misses it by {abs(nearest - measure.null):.3f}"
 
 
 def _more_images(measure: Measure, distance: float, alpha: float) -> str:
@@ -285,7 +313,7 @@ def _more_images(measure: Measure, distance: float, alpha: float) -> str:
         return f"a clearer effect: this one is next to {measure.null:g}"
     if factor > 1:
         needed = math.ceil(measure.n * factor)
-        return f"about {needed} images, if effect and spread stayed as they are on these {measure.n}"
+        return f"at least {needed} images (or more seeds), if effect and spread stayed as they are on these {measure.n}"
     return f"more images, for a corrected p below {alpha:g}; here it is {measure.p_holm:.2g}"
 
 

@@ -5,7 +5,8 @@ import pandas as pd
 ENDS = ("_low", "_high")
 LONG = 45  # rows beyond which a table may break over pages
 DIGITS = 3
-SPECIAL = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {"²": "$^2$", "±": "$\\pm$", "~": "\\textasciitilde{}"}
+SPECIAL = {sign: f"\\{sign}" for sign in "&%$#_{}"}
+SPECIAL |= {"^": "\\textasciicircum{}", "²": "$^2$", "±": "$\\pm$", "~": "\\textasciitilde{}"}
 MISSING = "--"
 
 
@@ -29,7 +30,7 @@ def latex_table(table: pd.DataFrame, name: str, arrows: dict[str, str], best: pd
         environment="longtable" if long else None,
         position=None if long else "htbp",
         position_float=None if long else "centering",
-        caption=_escaped(name.replace("_", " ").capitalize()),
+        caption=f"{_escaped(name.replace('_', ' ').capitalize())}. Means, with 95 \\% intervals in brackets.",
         label=f"tab:{name}",
     )
 
@@ -42,7 +43,7 @@ def _compact(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _texts(table: pd.DataFrame, column: str) -> list[str]:
-    values = [_text(value) for value in table[column]]
+    values = [_p_text(value) if column.split("_")[0] == "p" else _text(value) for value in table[column]]
     low, high = (f"{column}{end}" for end in ENDS)
     if low not in table:
         return values
@@ -60,6 +61,10 @@ def _text(value: object) -> str:
         return _escaped(str(value))
     shown = f"{round(value, DIGITS) + 0.0:.{DIGITS}f}"  # + 0.0: no minus before a zero
     return shown.replace("-", "$-$")
+
+
+def _p_text(p: float | None) -> str:
+    return "$<$0.001" if p is not None and p < 0.001 else _text(p)
 
 
 def _header(column: str, arrows: dict[str, str]) -> str:

@@ -20,11 +20,18 @@ from pipeline.report.shortcuts import shortcut_answer
 from pipeline.report.tables import ARROWS, accuracy_row
 
 LONGEST = 4800  # characters; MLflow's stores hold 5,000 of a description, and a link is added to it
-COLUMNS = ("insertion_auc", "deletion_auc", "insertion_gain", "deletion_gain", "pointing_game", "mass_ratio")
-RESAMPLES = 2000
+COLUMNS = (
+    "insertion_auc",
+    "deletion_auc",
+    "insertion_gain",
+    "deletion_gain",
+    "pointing_game",
+    "pointing_chance",
+    "mass_ratio",
+)
 
 
-def model_card(cell: Cell, spec: DatasetSpec, audit: Audit, synthetic: bool, shortcut: str = "") -> str:
+def model_card(cell: Cell, spec: DatasetSpec, audit: Audit, synthetic: bool, resamples: int, shortcut: str = "") -> str:
     """The card without its header; baselines give way where it would be longer than a description may be.
 
     Args:
@@ -33,24 +40,25 @@ def model_card(cell: Cell, spec: DatasetSpec, audit: Audit, synthetic: bool, sho
     methods = cell.explanation.methods
     baselines = [name for name in cell.baselines if not name.startswith((SWAPPED, "random_")) and name != ORACLE]
     for shown in ((*methods, *baselines), methods):
-        text = _rendered(cell, spec, audit, synthetic, shortcut, shown)
+        text = _rendered(cell, spec, audit, synthetic, resamples, shortcut, shown)
         if len(text) <= LONGEST:
-            break
-    return text
+            return text
+    return f"{text[: LONGEST - 1]}…"
 
 
 def write_cards(cells: Sequence[Cell], audits: Mapping[str, Audit], params: Params, report_dir: Path) -> None:
     """cards/<dataset>-<model>.md of every cell."""
     for cell in cells:
-        card = study_card(cell, audits[cell.dataset], params.datasets[cell.dataset].source, params.findings.S1)
+        source, rules = params.datasets[cell.dataset].source, params.findings
+        card = study_card(cell, audits[cell.dataset], source, rules.S1, rules.resamples)
         path = report_dir / "cards" / f"{cell.dataset}-{cell.model}.md"
         write_text(path, card_file(cell, get(cell.dataset), card))
 
 
-def study_card(cell: Cell, audit: Audit, source: str, rule: ShortcutRule) -> str:
+def study_card(cell: Cell, audit: Audit, source: str, rule: ShortcutRule, resamples: int) -> str:
     """The card of a cell whose images came from `source`, with the shortcut that it takes among its limits."""
-    shortcut = shortcut_answer(cell, rule, cell.summary.seed).sentence
-    return model_card(cell, get(cell.dataset), audit, source == PHANTOM, shortcut)
+    shortcut = shortcut_answer(cell, rule, cell.summary.seed, resamples).sentence
+    return model_card(cell, get(cell.dataset), audit, source == PHANTOM, resamples, shortcut)
 
 
 def card_file(cell: Cell, spec: DatasetSpec, card: str) -> str:
@@ -77,7 +85,13 @@ def card_file(cell: Cell, spec: DatasetSpec, card: str) -> str:
 
 
 def _rendered(
-    cell: Cell, spec: DatasetSpec, audit: Audit, synthetic: bool, shortcut: str, shown: tuple[str, ...]
+    cell: Cell,
+    spec: DatasetSpec,
+    audit: Audit,
+    synthetic: bool,
+    resamples: int,
+    shortcut: str,
+    shown: tuple[str, ...],
 ) -> str:
     metrics = {name: cell.summary.metrics[name] for name in shown if name in cell.summary.metrics}
     columns = [name for name in COLUMNS if any(name in found for found in metrics.values())]
@@ -92,10 +106,10 @@ def _rendered(
             shortcut=shortcut,
             counts={split: sum(classes.values()) for split, classes in audit.images_per_split.items()},
             learning_rate=float(cell.history["learning_rate"].max()),
-            accuracy=accuracy_row(cell, cell.receipt.seed, RESAMPLES),
+            accuracy=accuracy_row(cell, cell.receipt.seed, resamples),
             recall=cell.classification.recall,
             summary=cell.summary,
             maps=metrics,
-            columns={name: f"{name.replace('_', ' ')} {ARROWS[name]}" for name in columns},
+            columns={name: f"{name.replace('_', ' ')} {ARROWS.get(name, '')}".rstrip() for name in columns},
         )
     )

@@ -55,6 +55,7 @@ PARTS = {
     "strata": "Strata",
     "statistics": "Comparisons",
     "trust": "Trust checks",
+    "shortcuts": "Shortcuts",
     "training": "Training",
 }
 
@@ -99,7 +100,7 @@ def write_report(data_dir: Path, report_dir: Path, params: Params) -> Path:
     prepared = {name: load_prepared(data_dir / "prepared" / name) for name in study.datasets}
     traits = {name: each.traits for name, each in prepared.items()}
     evidence = evidence_of([cell for each in repeats for cell in each], traits)
-    shortcuts = shortcut_answers(cells, rules.S1, study.seed)
+    shortcuts = shortcut_answers(cells, rules.S1, study.seed, rules.resamples)
     findings = [*study_findings(evidence, rules, study.seed), shortcut_finding(shortcuts, rules.S1)]
     names = list(dict.fromkeys(str(name) for each in traits.values() for name in each))
     tables = study_tables(cells, repeats, evidence, findings, names, rules, study.seed)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.report.comparisons import predicted_only
 from pipeline.report.evidence import CELL, GAINS
-from pipeline.statistics import mean_interval
+from pipeline.statistics import mean_interval, share_interval
 
 ANSWERS = {
     "right": ("predicted", True),
@@ -56,6 +56,7 @@ def _means(part: pd.DataFrame, seed: int, resamples: int) -> dict[str, float]:
     means: dict[str, float] = {}
     for measure in MEASURES:
         if len(values := part[measure].dropna().to_numpy(float)):
-            found = mean_interval(values, seed, resamples)
+            share = measure == "pointing_game"
+            found = share_interval(values.mean(), len(values)) if share else mean_interval(values, seed, resamples)
             means |= {f"{measure}{end}": value for end, value in zip(ENDS, found, strict=True)}
     return means

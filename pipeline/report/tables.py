@@ -30,13 +30,17 @@ PROTOCOL = (
     "insertion_substrate", "deletion_substrate", "steps", "adaptive", "unit_px", "order", "temperature",
     "probability_full",
 )  # fmt: skip
-MAP_METRICS = (*(name + end for name in INTERVAL_METRICS for end in ("", "_low", "_high")), *LOCALISATION_METRICS)
+ENDS = ("_low", "_high")
+LOCATED = ("pointing_game", "mass_ratio")  # the localisation metrics with intervals
+MAP_METRICS = (
+    *(name + end for name in (*INTERVAL_METRICS, *LOCATED) for end in ("", *ENDS)),
+    *(name for name in LOCALISATION_METRICS if name not in LOCATED),
+)
 
 # True: higher is better. The tables and figures print the arrow, as a deletion AUC reads the other way round.
 HIGHER_IS_BETTER = dict.fromkeys((*TEST_METRICS, *INTERVAL_METRICS, "pointing_game", "mass_ratio"), True)
 HIGHER_IS_BETTER |= {"deletion_auc": False, "normalised_deletion_auc": False}
 ARROWS = {metric: "↑" if higher else "↓" for metric, higher in HIGHER_IS_BETTER.items()}
-ENDS = ("_low", "_high")
 
 
 # Raw AUCs depend on how sure a model is, so the best is sought within a model; gains and hits compare across models.
@@ -48,7 +52,7 @@ PAPER = {
     "heatmaps": [
         "dataset", "model", "method", "images",
         *(f"{name}{end}" for name in INTERVAL_METRICS[:4] for end in ("", "_low", "_high")),
-        "pointing_game", "mass_ratio",
+        *(f"{name}{end}" for name in LOCATED for end in ("", *ENDS)),
     ],
     "findings": ["finding", "dataset", "measure", "effect", "effect_low", "effect_high", "images", "p_holm", "verdict"],
 }  # fmt: skip
@@ -261,11 +265,12 @@ def _best(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _titled(table: pd.DataFrame) -> pd.DataFrame:
-    """Methods as they are written for people."""
+    """Methods and baselines as they are written for people."""
+    known = table.get("method", pd.Series(dtype=str)).tolist() + list(TITLES)
     shown = table.copy()
     for column in ("method", "one", "other", "within"):
         if column in table:
-            shown[column] = [title_of(name) if name in TITLES else name for name in table[column]]
+            shown[column] = [title_of(name) if name in known else name for name in table[column]]
     return shown
 
 

@@ -78,9 +78,9 @@ def test_the_spread_of_seeds_is_that_of_their_means(study: Study) -> None:
     assert (row["seeds"], row["images"]) == (3, 30)
     assert row["mean"] == pytest.approx(0.4)
     assert row["sd_of_seeds"] == pytest.approx(0.1)
-    assert row["low"] < 0.4 - 0.1 < 0.4 + 0.1 < row["high"]  # Student's t of three seeds is wide
+    assert row["mean_low"] < 0.4 - 0.1 < 0.4 + 0.1 < row["mean_high"]  # Student's t of three seeds is wide
     accuracy = table.query("dataset == 'busi' and model == 'vit' and measure == 'balanced_accuracy'").iloc[0]
-    assert accuracy["high"] - accuracy["low"] < 1e-9  # the same cells three times
+    assert accuracy["mean_high"] - accuracy["mean_low"] < 1e-9  # the same cells three times
 
 
 def test_strata_hold_the_means_of_their_images() -> None:

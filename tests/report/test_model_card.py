@@ -28,13 +28,13 @@ def audit(study: Study) -> Audit:
 
 
 def test_the_card_has_hugging_faces_headings_in_their_order(cell: Cell, audit: Audit) -> None:
-    card = model_card(cell, data.get("busi"), audit, synthetic=True)
+    card = model_card(cell, data.get("busi"), audit, synthetic=True, resamples=500)
     found = [line.removeprefix("## ") for line in card.splitlines() if line.startswith("## ")]
     assert found == list(HEADINGS)
 
 
 def test_the_card_holds_the_scores_with_their_intervals(study: Study, cell: Cell, audit: Audit) -> None:
-    card = model_card(cell, data.get("busi"), audit, synthetic=True)
+    card = model_card(cell, data.get("busi"), audit, synthetic=True, resamples=500)
     scores = Summary.read(study.data / "scores" / "busi" / "dino").metrics["gradcam"]
     ends = f"{scores['insertion_auc_low']:.3f} to {scores['insertion_auc_high']:.3f}"
     assert f"| Grad-CAM | {scores['insertion_auc']:.3f} ({ends}) |" in card
@@ -43,12 +43,12 @@ def test_the_card_holds_the_scores_with_their_intervals(study: Study, cell: Cell
 
 
 def test_only_a_model_of_phantoms_is_called_one(cell: Cell, audit: Audit) -> None:
-    assert "not for patients" in model_card(cell, data.get("busi"), audit, synthetic=True)
-    assert "hantom" not in model_card(cell, data.get("busi"), audit, synthetic=False)
+    assert "not for patients" in model_card(cell, data.get("busi"), audit, synthetic=True, resamples=500)
+    assert "hantom" not in model_card(cell, data.get("busi"), audit, synthetic=False, resamples=500)
 
 
 def test_a_shortcut_stands_among_the_limits(cell: Cell, audit: Audit) -> None:
-    card = model_card(cell, data.get("busi"), audit, synthetic=False, shortcut="It reads the corner.")
+    card = model_card(cell, data.get("busi"), audit, synthetic=False, resamples=500, shortcut="It reads the corner.")
     limits = card[card.index("## Bias") : card.index("## How to")]
     assert "It reads the corner." in limits
 
@@ -63,10 +63,10 @@ def with_methods(cell: Cell, names: list[str]) -> Cell:
 
 def test_baselines_give_way_to_the_length_that_a_description_may_have(cell: Cell, audit: Audit) -> None:
     short = with_methods(cell, list("abcdefgh"))
-    card = model_card(short, data.get("busi"), audit, synthetic=True)
+    card = model_card(short, data.get("busi"), audit, synthetic=True, resamples=500)
     assert "| edges |" in card
     longer = [letter + "x" * ((LONGEST - len(card)) // 8 + 4) for letter in "abcdefgh"]
-    card = model_card(with_methods(cell, longer), data.get("busi"), audit, synthetic=True)
+    card = model_card(with_methods(cell, longer), data.get("busi"), audit, synthetic=True, resamples=500)
     assert len(card) <= LONGEST
     assert "| edges |" not in card
 

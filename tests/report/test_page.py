@@ -105,7 +105,8 @@ def test_tables_figures_metrics_and_findings_stand_beside_the_page(report: Path)
         for kind in ("curves", "gains", "training", "confusion")
         for ending in ("png", "svg")
     }
-    assert figures | {"index.html", "report.html", "metrics.json", "findings.json", "tables/heatmaps.csv"} <= files(report).keys()
+    beside = {"index.html", "report.html", "metrics.json", "findings.json", "tables/heatmaps.csv", "cards/busi-vit.md"}
+    assert figures | beside <= files(report).keys()
 
 
 def test_the_scores_of_the_summary_stand_on_the_page(study: Study, text: str) -> None:

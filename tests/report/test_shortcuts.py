@@ -42,7 +42,8 @@ def cell(study: Study) -> Cell:
     [
         (40, 20, 0, "found"),
         (40, 0, 12, "found"),
-        (40, 1, 1, "none"),
+        (300, 1, 1, "none found"),
+        (40, 1, 1, "undecided"),
         (40, 4, 0, "undecided"),
         (20, 20, 20, "undecided"),
     ],
@@ -50,31 +51,31 @@ def cell(study: Study) -> Cell:
 def test_a_shortcut_needs_its_size_its_p_and_enough_images(
     cell: Cell, images: int, followed: int, lost: int, found: str
 ) -> None:
-    assert shortcut_answer(checked(cell, images, followed, lost), RULE, seed=0).found == found
+    assert shortcut_answer(checked(cell, images, followed, lost), RULE, 0, 500).found == found
 
 
 def test_a_found_shortcut_is_said_with_its_place_and_the_drop_in_pointing_game(cell: Cell) -> None:
-    sentence = shortcut_answer(checked(cell, 40, 20, 30), RULE, seed=0).sentence
+    sentence = shortcut_answer(checked(cell, 40, 20, 30), RULE, 0, 500).sentence
     assert "dino on busi answers by something beside the lesion, at the top left of the image (6% of it)" in sentence
     assert "50% of its answers follow them (0% at a control)" in sentence
     assert "accuracy goes from 1.00 to 0.25" in sentence
-    assert "Grad-CAM 0.10 with it and 0.50 without, a drop of 0.40" in sentence
+    assert "Grad-CAM 0.10 with it and 0.50 without on 40 images, a drop of 0.40" in sentence
 
 
 def test_a_dataset_without_masks_is_not_judged(study: Study) -> None:
     cells = load_cells(study.data, ["pbc"], study.models)
-    answers = shortcut_answers(cells, RULE, seed=0)
+    answers = shortcut_answers(cells, RULE, 0, 500)
     assert {answer.found for answer in answers} == {"not measured"}
     assert shortcut_finding(answers, RULE).verdict == "undecided"
     assert shortcut_table(cells, answers).empty
 
 
 def test_one_model_that_takes_a_shortcut_refuses_the_claim(cell: Cell) -> None:
-    cells = [checked(cell, 40, 0, 0), checked(cell, 40, 30, 0)]
-    found = shortcut_finding(shortcut_answers(cells, RULE, seed=0), RULE)
+    cells = [checked(cell, 300, 0, 0), checked(cell, 40, 30, 0)]
+    found = shortcut_finding(shortcut_answers(cells, RULE, 0, 500), RULE)
     assert found.verdict == "not supported"
     assert "dino on busi" in found.would_change
-    assert shortcut_finding(shortcut_answers(cells[:1], RULE, seed=0), RULE).verdict == "supported"
+    assert shortcut_finding(shortcut_answers(cells[:1], RULE, 0, 500), RULE).verdict == "supported"
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,6 @@ def test_a_study_of_tagged_phantoms_says_so_and_one_without_tags_does_not(
     page = Study(data, (DATASET,), (MODEL,)).write_report(tmp_path / "report").read_text(encoding="utf-8")
     sentence = f"{MODEL} on {DATASET} answers by something beside the lesion, at the top left"
     assert (sentence in page) == said
-    assert ("Pointing game on" in page) == said
+    assert ("Pointing game: Gra" in page) == said
     findings = pd.read_json(tmp_path / "report" / "findings.json").set_index("id")["verdict"]
     assert (findings["S1"] == "not supported") == said
