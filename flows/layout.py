@@ -6,6 +6,7 @@ A cell's `seed` is that of a repeat, one of `study.seeds`; None is the study's o
 from pathlib import Path
 
 DATA = Path("data")
+REPORT = DATA / "report"
 CORPUS = DATA / "corpus"  # prepared images for pre-training
 RESUME = Path(".resume")  # state of unfinished fine-tuning, outside DVC so that a kill does not lose it
 
@@ -45,6 +46,3 @@ def cell_name(dataset: str, model: str, seed: int | None = None) -> str:
 
 def _of_seed(folder: Path, seed: int | None) -> Path:
     return folder if seed is None else folder / f"seed_{seed}"
-
-
-REPORT = DATA / "report"

@@ -32,6 +32,13 @@ def test_it_ends_with_a_table_and_where_to_look(study):
     assert "data/report/index.html" in console
 
 
+def test_the_page_leads_to_the_registered_versions_and_tells_the_time_taken(study):
+    page = (study.folder / "data/report/index.html").read_text(encoding="utf-8")
+    assert "/#/models/busi-classifier/versions/1" in page
+    assert "Published at commit" in page
+    assert '<th scope="row">finetune busi-deit</th>' in page
+
+
 def test_every_cell_has_a_model_heatmaps_and_scores(study):
     for model in ("deit", "swin"):
         scores = pd.read_csv(study.folder / f"data/scores/busi/{model}/scores.csv")

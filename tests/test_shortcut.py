@@ -8,11 +8,13 @@ import pytest
 
 from pipeline.files import sha256_of
 from pipeline.metrics.trust.intervention import Box, shared_pixels
+from pipeline.params import load_params
 from pipeline.records import Shortcut, Trust
 from tests.shortcut_world import DATASET, MODEL, check, one_cell, world
 
 pytestmark = pytest.mark.slow
 
+RULE = load_params().findings.S1
 TAG: Box = (3, 3, 10, 10)  # of images 64 px wide: a tenth of the width, that far from the border
 
 
@@ -42,8 +44,8 @@ def test_a_planted_tag_is_found_and_decides(base: Path):
 
 def test_without_a_tag_no_place_decides(base: Path):
     found = shortcut_of(base, 0.0)
-    assert found.followed < 0.2
-    assert found.accuracy - found.accuracy_neutral < 0.08
+    assert found.followed - found.followed_control < RULE.followed
+    assert found.accuracy - found.accuracy_neutral < RULE.accuracy_drop
 
 
 def test_the_record_tells_the_means_of_the_table(base: Path):

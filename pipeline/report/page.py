@@ -26,7 +26,8 @@ from pipeline.report.publication import PLAIN, PUBLISHED
 from pipeline.report.rendering import environment
 from pipeline.report.sheet import write_sheet
 from pipeline.report.shortcuts import shortcut_answers, shortcut_finding, shortcut_table
-from pipeline.report.statistics_view import Row, records, statistics_view, strata_view
+from pipeline.report.statistics_view import Row, grouped, outdone, records, statistics_view, strata_view
+from pipeline.report.strata import accuracy_by_trait
 from pipeline.report.tables import (
     BEST_ACROSS_MODELS,
     BEST_WITHIN_MODEL,
@@ -75,7 +76,9 @@ class DatasetView:
     audit: Audit
     cells: list[Cell]
     classification: list[Row]
+    by_trait: dict[tuple[str, ...], list[Row]]  # (trait, level) -> accuracy of each model
     heatmaps: dict[str, list[Row]]  # model -> a row for each method and baseline
+    outdone: dict[str, list[str]]  # baseline -> models all of whose methods gain less by insertion
     has_masks: bool
     sizes: list[Row]  # localisation of each model's methods by the size of the finding
     figures: dict[str, str]  # kind -> data URI
@@ -105,6 +108,7 @@ def write_report(data_dir: Path, report_dir: Path, params: Params) -> Path:
     names = list(dict.fromkeys(str(name) for each in traits.values() for name in each))
     tables = study_tables(cells, repeats, evidence, findings, names, rules, study.seed)
     tables["shortcuts"] = shortcut_table(cells, shortcuts)
+    tables["accuracy_by_trait"] = accuracy_by_trait(cells, traits)
     with whole_folder(report_dir) as partial:
         write_tables(tables, partial)
         write_metrics(cells, partial)
@@ -181,7 +185,9 @@ def _view(
         audit=prepared.audit,
         cells=cells,
         classification=_classification_rows(own["classification"]),
+        by_trait=grouped(own["accuracy_by_trait"], ("trait", "level")),
         heatmaps=_heatmap_rows(own["heatmaps"]),
+        outdone=outdone(own["heatmaps"]),
         has_masks=prepared.masks is not None,
         sizes=_size_rows(own["localisation_by_size"], cells[0].explanation.methods),
         figures={kind: file_uri(path) for kind, path in write_figures(cells, bands, report_dir).items()},

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.records import SWAPPED
 from pipeline.report.comparisons import TRIVIAL
 
 Row = dict[Hashable, Any]  # a line of a table by column
@@ -21,6 +22,20 @@ def grouped(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[str, ...], l
     for row in records(table):
         groups.setdefault(tuple(row[key] for key in keys), []).append(row)
     return groups
+
+
+def outdone(heatmaps: pd.DataFrame) -> dict[str, list[str]]:
+    """Maps that know nothing of the model, or of the image, with the models whose every method they outdo."""
+    gains = heatmaps.pivot(index="model", columns="method", values="insertion_gain").astype(float)
+    methods = heatmaps.loc[heatmaps["kind"] == "method", "method"].unique()
+    best, models = gains[methods].max(axis=1), heatmaps["model"].unique()
+    ahead = {str(name): column > best for name, column in gains.items()}
+    found = {
+        name: [str(model) for model in models if wins[model]]
+        for name, wins in ahead.items()
+        if name in TRIVIAL or name.startswith(SWAPPED)
+    }
+    return {name: held for name, held in found.items() if held}
 
 
 def strata_view(table: pd.DataFrame) -> dict[str, dict[tuple[str, ...], list[Row]]]:

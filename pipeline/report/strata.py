@@ -3,10 +3,11 @@
 A misclassified image counts twice, never in one mean: explained for the class it was taken for, and for its true one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
+from pipeline.report.cells import Cell
 from pipeline.report.comparisons import predicted_only
 from pipeline.report.evidence import CELL, GAINS
 from pipeline.statistics import mean_interval, share_interval
@@ -37,6 +38,21 @@ def strata_table(evidence: pd.DataFrame, traits: Sequence[str], seed: int, resam
     ]
     columns = ["dataset", "model", "method", "stratum", "level", "images", "chance"]
     return pd.DataFrame(rows, columns=columns + [f"{measure}{end}" for measure in MEASURES for end in ENDS])
+
+
+def accuracy_by_trait(cells: Sequence[Cell], traits: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Test accuracy of each cell by the traits of its images, over all test images, with 95 % intervals."""
+    rows = []
+    for cell in cells:
+        levels = traits[cell.dataset].reindex(cell.predictions["row"]).reset_index(drop=True)
+        right = cell.predictions["label"] == cell.predictions["predicted"]
+        for trait in levels:
+            for level, part in right.groupby(levels[trait]):
+                ends = dict(zip(ENDS, share_interval(float(part.mean()), len(part)), strict=True))
+                about = {"dataset": cell.dataset, "model": cell.model, "trait": trait, "level": level}
+                rows.append(about | {"images": len(part)} | {f"accuracy{end}": value for end, value in ends.items()})
+    columns = ["dataset", "model", "trait", "level", "images", *(f"accuracy{end}" for end in ENDS)]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _strata(lines: pd.DataFrame, traits: Sequence[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:

@@ -12,7 +12,7 @@ from pipeline.report.cells import TITLES, Cell, title_of
 from pipeline.report.comparisons import method_pairs, model_pairs, model_ranks, ruler_agreement, seed_table
 from pipeline.report.findings import Finding
 from pipeline.report.latex import latex_table
-from pipeline.report.strata import strata_table
+from pipeline.report.strata import SIZES, strata_table
 from pipeline.statistics import mean_interval, stratified_interval
 
 TEST_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
@@ -25,7 +25,6 @@ LOCALISATION_METRICS = (
     "top_k_iou",
 )  # fmt: skip
 COLUMN_OF = {"pointing_game": "pointing_hit", "pointing_chance": "mask_fraction"}  # of localisation.csv, else the same
-SIZES = ("small", "medium", "large")
 PROTOCOL = (
     "insertion_substrate", "deletion_substrate", "steps", "adaptive", "unit_px", "order", "temperature",
     "probability_full",

@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.report.cells import load_cells
 from pipeline.report.comparisons import method_pairs, model_pairs, model_ranks, ruler_agreement, seed_table
-from pipeline.report.strata import strata_table
+from pipeline.report.statistics_view import outdone
+from pipeline.report.strata import accuracy_by_trait, strata_table
 from tests.report.made_study import Study
 from tests.report.worlds import METHODS, MODELS, made_evidence
 
@@ -107,3 +108,25 @@ def test_errors_explained_for_their_true_class_stand_apart() -> None:
 def test_a_stratum_is_of_the_registered_cell_alone() -> None:
     table = strata_table(made_evidence({}, seeds=(0, 1)), (), 0, 500).query("level == 'benign'")
     assert set(table["images"]) == {30}
+
+
+def test_a_baseline_that_outdoes_every_method_of_a_model_is_named() -> None:
+    gains = {
+        "vit": {"gradcam": 0.2, "centre": 0.3, "swapped_gradcam": 0.1},
+        "dino": {"gradcam": 0.4, "centre": 0.3, "swapped_gradcam": 0.5},
+    }
+    rows = [(model, *found) for model, each in gains.items() for found in each.items()]
+    table = pd.DataFrame(rows, columns=["model", "method", "insertion_gain"])
+    table["kind"] = table["method"].map({"gradcam": "method"}).fillna("baseline")
+    assert outdone(table) == {"centre": ["vit"], "swapped_gradcam": ["dino"]}
+
+
+def test_accuracy_by_trait_is_that_of_the_test_images_with_it(study: Study) -> None:
+    (cell,) = load_cells(study.data, ["busi"], ["vit"])
+    marks = pd.DataFrame({"burnt_in_marks": np.where(np.arange(48) % 3 == 0, "marked", "plain")})
+    table = accuracy_by_trait([cell], {"busi": marks}).set_index("level")
+    chosen = cell.predictions[cell.predictions["row"] % 3 == 0]
+    assert table.loc["marked", "images"] == len(chosen)
+    assert table.loc["marked", "accuracy"] == pytest.approx((chosen["label"] == chosen["predicted"]).mean())
+    assert table["images"].sum() == len(cell.predictions)
+    assert (table["accuracy_low"] < table["accuracy_high"]).all()
