@@ -23,6 +23,8 @@ from pipeline.training.state import Course, EpochRow
 from tests.models.tiny import ARCHITECTURES, MODELS, build
 from tests.prepared import CLASSES, write_prepared
 
+pytestmark = pytest.mark.slow
+
 SPEC = replace(DATASETS["pbc"], name="colours", classes=CLASSES)
 AUGMENTATION = {"flip": True, "quarter_turns": True, "rotate_degrees": 10, "scale": 0.1, "brightness": 0.1, "hue": 0.01}
 PARAMS = FinetuneParams(

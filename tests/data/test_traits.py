@@ -99,6 +99,7 @@ def precision_and_recall(found: list[bool], true: list[bool]) -> tuple[float, fl
     return both / sum(found), both / sum(true)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width_px", "images_per_class", "least"), [(160, 40, 0.9), (560, 6, 1.0)])
 def test_marks_of_phantoms(width_px: int, images_per_class: int, least: float) -> None:
     params = PHANTOM.busi.model_copy(update={"width_px": width_px})

@@ -14,6 +14,8 @@ from tests.explain.tiny import FAMILIES, PARAMS, TARGETS, build, captured_of, dr
 
 import timm  # isort: skip
 
+pytestmark = pytest.mark.slow
+
 OWN_PASSES = ("legrad", "integrated_gradients", "rise")
 ONE_PASS = tuple(name for name in METHODS if name not in OWN_PASSES)
 SIGNED = ("signed_gradcam", "integrated_gradients")

@@ -13,6 +13,8 @@ from pipeline.models.build import Classifier
 from pipeline.params import MethodParams
 from tests.explain.tiny import FAMILIES, TARGETS, build, draw_images
 
+pytestmark = pytest.mark.slow
+
 
 def weights(classifier: Classifier) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in classifier.backbone.named_parameters()}

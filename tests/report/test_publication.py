@@ -8,6 +8,8 @@ import pytest
 from pipeline.errors import StudyError
 from pipeline.report.publication import Publication, VersionLink, write_published
 
+pytestmark = pytest.mark.slow
+
 LINK = VersionLink(
     "busi-dino", "busi-classifier", "3", "http://127.0.0.1:5000/#/models/busi-classifier/versions/3", "#r"
 )
