@@ -19,13 +19,13 @@ from pipeline.report.cells import Cell, by_dataset, load_cells, refuse_other_ima
 from pipeline.report.curves import half_bands
 from pipeline.report.evidence import evidence_of
 from pipeline.report.figures import METHOD_COLOURS, write_figures
-from pipeline.report.findings import study_findings, write_findings
+from pipeline.report.findings import Finding, study_findings, write_findings
 from pipeline.report.gallery import Shown, file_uri, gallery
 from pipeline.report.model_card import write_cards
 from pipeline.report.publication import PLAIN, PUBLISHED
 from pipeline.report.rendering import environment
 from pipeline.report.sheet import write_sheet
-from pipeline.report.shortcuts import shortcut_answers, shortcut_finding, shortcut_table
+from pipeline.report.shortcuts import ShortcutAnswer, shortcut_answers, shortcut_finding, shortcut_table
 from pipeline.report.statistics_view import Row, grouped, outdone, records, statistics_view, strata_view
 from pipeline.report.strata import accuracy_by_trait
 from pipeline.report.tables import (
@@ -89,6 +89,18 @@ class DatasetView:
     cards: list[list[Card]]  # of each cell
 
 
+@dataclass(frozen=True)
+class Study:
+    """What was read and found out of all cells, before anything is written."""
+
+    params: Params
+    cells: list[Cell]
+    prepared: dict[str, Prepared]
+    shortcuts: list[ShortcutAnswer]
+    findings: list[Finding]
+    tables: dict[str, pd.DataFrame]
+
+
 def write_report(data_dir: Path, report_dir: Path, params: Params) -> Path:
     """The page written, `report_dir`/index.html; tables, figures, findings, metrics and model cards stand beside it.
 
@@ -97,45 +109,60 @@ def write_report(data_dir: Path, report_dir: Path, params: Params) -> Path:
     Raises:
         StudyError: a cell lacks a file, or its files do not belong together.
     """
-    study, rules = params.study, params.findings
-    cells = load_cells(data_dir, study.datasets, study.models)
-    repeats = [cells, *(load_cells(data_dir, study.datasets, study.models, seed) for seed in study.seeds)]
-    prepared = {name: load_prepared(data_dir / "prepared" / name) for name in study.datasets}
-    traits = {name: each.traits for name, each in prepared.items()}
-    evidence = evidence_of([cell for each in repeats for cell in each], traits)
-    shortcuts = shortcut_answers(cells, rules.S1, study.seed, rules.resamples)
-    findings = [*study_findings(evidence, rules, study.seed), shortcut_finding(shortcuts, rules.S1)]
-    names = list(dict.fromkeys(str(name) for each in traits.values() for name in each))
-    tables = study_tables(cells, repeats, evidence, findings, names, rules, study.seed)
-    tables["shortcuts"] = shortcut_table(cells, shortcuts)
-    tables["accuracy_by_trait"] = accuracy_by_trait(cells, traits)
+    study = read_study(data_dir, params)
     with whole_folder(report_dir) as partial:
-        write_tables(tables, partial)
-        write_metrics(cells, partial)
-        write_findings(findings, partial)
-        write_cards(cells, {name: each.audit for name, each in prepared.items()}, params, partial)
-        views = [
-            _view(group, prepared[name], params, tables, data_dir / "scores", partial)
-            for name, group in by_dataset(cells)
-        ]
-        text = (
-            environment()
-            .get_template("page.html")
-            .render(
-                **SHOWN,
-                views=views,
-                cells=cells,
-                findings=findings,
-                shortcuts=shortcuts,
-                params=params,
-                parameters=parameter_text(params),
-                packages=package_table(cells),
-                cards=take_turns(cards for view in views for cards in view.cards),
-            )
-        )
+        write_tables(study.tables, partial)
+        write_metrics(study.cells, partial)
+        write_findings(study.findings, partial)
+        write_cards(study.cells, {name: each.audit for name, each in study.prepared.items()}, params, partial)
+        text = _page(study, data_dir / "scores", partial)
         for name in (PLAIN, PUBLISHED):
             write_text(partial / name, text)
     return report_dir / PUBLISHED
+
+
+def read_study(data_dir: Path, params: Params) -> Study:
+    """All cells with their answers and tables.
+
+    Raises:
+        StudyError: a cell lacks a file, or its files do not belong together.
+    """
+    asked, rules = params.study, params.findings
+    cells = load_cells(data_dir, asked.datasets, asked.models)
+    repeats = [cells, *(load_cells(data_dir, asked.datasets, asked.models, seed) for seed in asked.seeds)]
+    prepared = {name: load_prepared(data_dir / "prepared" / name) for name in asked.datasets}
+    traits = {name: each.traits for name, each in prepared.items()}
+    evidence = evidence_of([cell for each in repeats for cell in each], traits)
+    shortcuts = shortcut_answers(cells, rules.S1, asked.seed, rules.resamples)
+    findings = [*study_findings(evidence, rules, asked.seed), shortcut_finding(shortcuts, rules.S1)]
+    names = list(dict.fromkeys(str(name) for each in traits.values() for name in each))
+    tables = study_tables(cells, repeats, evidence, findings, names, rules, asked.seed)
+    tables["shortcuts"] = shortcut_table(cells, shortcuts)
+    tables["accuracy_by_trait"] = accuracy_by_trait(cells, traits)
+    return Study(params, cells, prepared, shortcuts, findings, tables)
+
+
+def _page(study: Study, scores_dir: Path, report_dir: Path) -> str:
+    """The page's text; its figures are written to `report_dir` on the way."""
+    views = [
+        _view(group, study.prepared[name], study.params, study.tables, scores_dir, report_dir)
+        for name, group in by_dataset(study.cells)
+    ]
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            **SHOWN,
+            views=views,
+            cells=study.cells,
+            findings=study.findings,
+            shortcuts=study.shortcuts,
+            params=study.params,
+            parameters=parameter_text(study.params),
+            packages=package_table(study.cells),
+            cards=take_turns(cards for view in views for cards in view.cards),
+        )
+    )
 
 
 def parameter_text(params: Params) -> str:
