@@ -18,11 +18,15 @@ def timed(stage: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     record = {"stage": stage, "seconds": round(time.perf_counter() - started, 2)}
-    name = re.sub(r"[^a-z0-9]+", "-", stage.lower())
-    write_text(DURATIONS / f"{name}.json", json.dumps(record) + "\n")
+    write_text(DURATIONS / f"{slug(stage)}.json", json.dumps(record) + "\n")
 
 
 def read_durations() -> dict[str, float]:
     """Stage -> seconds, by name."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(DURATIONS.glob("*.json"))]
     return {record["stage"]: record["seconds"] for record in records}
+
+
+def slug(text: str) -> str:
+    """As it may stand in a file's name or an artifact's key."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -12,7 +12,6 @@ import inspect
 import json
 import logging
 import os
-import re
 import sys
 import time
 import urllib.error
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 import pipeline  # noqa: F401  (its import switches telemetry off, before Prefect is imported)
-from flows.durations import timed
+from flows.durations import slug, timed
 from flows.servers import address_of
 from pipeline.errors import StudyError
 from pipeline.params import load_params
@@ -184,7 +183,7 @@ def progress_of(what: str) -> Callable[[int, int], None]:
 
 def show_table(key: str, rows: list[dict[str, Any]], title: str) -> None:
     """A table on the flow run's page."""
-    _artifact(lambda artifacts: artifacts.create_table_artifact(table=rows, key=_slug(key), description=title))
+    _artifact(lambda artifacts: artifacts.create_table_artifact(table=rows, key=slug(key), description=title))
 
 
 def show_picture(key: str, path: Path, title: str) -> None:
@@ -192,7 +191,7 @@ def show_picture(key: str, path: Path, title: str) -> None:
     kind = "jpeg" if path.suffix in (".jpg", ".jpeg") else "png"
     data = base64.b64encode(path.read_bytes()).decode()
     url = f"data:image/{kind};base64,{data}"
-    _artifact(lambda artifacts: artifacts.create_image_artifact(image_url=url, key=_slug(key), description=title))
+    _artifact(lambda artifacts: artifacts.create_image_artifact(image_url=url, key=slug(key), description=title))
 
 
 def main(flow: Flow) -> None:
@@ -273,11 +272,7 @@ def _move_bar(artifacts: Any, state: dict[str, Any], what: str, percent: float) 
     if "id" in state:
         artifacts.update_progress_artifact(artifact_id=state["id"], progress=percent)
     else:
-        state["id"] = artifacts.create_progress_artifact(progress=percent, key=_slug(what), description=what)
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+        state["id"] = artifacts.create_progress_artifact(progress=percent, key=slug(what), description=what)
 
 
 def _first_line(error: BaseException) -> str:

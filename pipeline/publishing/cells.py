@@ -17,7 +17,8 @@ from pipeline.params import Params, ShortcutRule
 from pipeline.publishing.content import Context, Published, as_text, commit_tag, epochs, flat, hash_of
 from pipeline.records import CHECKPOINT, Audit
 from pipeline.report.cells import Cell, load_cell
-from pipeline.report.model_card import card_file, study_card
+from pipeline.report.model_card import card_file, model_card
+from pipeline.report.shortcuts import shortcut_answer
 
 log = logging.getLogger(__name__)
 
@@ -246,8 +247,9 @@ def _model_is_whole(model: registry.LoggedModel) -> bool:
 
 def _card(cell: Cell, files: CellFiles, params: Mapping[str, str]) -> str:
     rule = {key.removeprefix(SHORTCUT): value for key, value in params.items() if key.startswith(SHORTCUT)}
-    audit, source = Audit.read(files.prepared), params["dataset.source"]
-    return study_card(cell, audit, source, ShortcutRule.model_validate(rule), int(params[RESAMPLES]))
+    resamples, synthetic = int(params[RESAMPLES]), params["dataset.source"] == PHANTOM
+    shortcut = shortcut_answer(cell, ShortcutRule.model_validate(rule), cell.summary.seed, resamples).sentence
+    return model_card(cell, data.get(cell.dataset), Audit.read(files.prepared), synthetic, resamples, shortcut)
 
 
 def _save(model: registry.LoggedModel, folder: Path, files: CellFiles, card: str) -> None:

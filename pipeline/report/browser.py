@@ -3,11 +3,9 @@
 Only the cards asked for are drawn, so the page stays light however many images a study explains.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32
@@ -23,7 +21,6 @@ LINE_POINTS = 29  # of a small curve, whatever the steps it was drawn with
 LINE_WIDTH, LINE_HEIGHT = 280, 100  # of its drawing, in units of the SVG
 REFERENCE = "random"  # the baseline drawn with the methods
 
-T = TypeVar("T")
 Aucs = dict[tuple[int, str, str], float]  # row, method, curve
 
 
@@ -76,11 +73,6 @@ def browser_cards(cell: Cell, prepared: Prepared, scores_dir: Path, count: int) 
     curves = image_curves(scores_dir, (*cell.explanation.methods, REFERENCE), positions)
     aucs = _aucs(cell, rows)
     return [_card(cell, pictures, row, _small_curves(row, place, curves, aucs)) for place, row in enumerate(rows)]
-
-
-def take_turns(groups: Iterable[Sequence[T]]) -> list[T]:
-    """The first of each group, then the second of each, and so on."""
-    return [each for turn in zip_longest(*groups) for each in turn if each is not None]
 
 
 def line_path(probabilities: Float32[np.ndarray, " points"]) -> str:

@@ -23,6 +23,7 @@ LOCALISED = {
 }
 KEYS = ["row", "method", "target_rule"]
 CELL = ["dataset", "model", "seed"]
+ENDS = ("_low", "_high")  # of the columns beside a mean that hold its interval
 
 
 def evidence_of(cells: Sequence[Cell], traits: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

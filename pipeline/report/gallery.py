@@ -47,15 +47,15 @@ class Shown:
 def gallery(cells: Sequence[Cell], prepared: Prepared, count: int) -> list[Shown]:
     """Up to `count` images, the classes in turn; each with every model's heatmaps for the class it predicted."""
     pictures = [pictures_of(cell, prepared) for cell in cells]
-    rows = shared_rows([set(each.heatmaps.rows["predicted"].tolist()) for each in pictures], pictures[0])[:count]
-    return [_shown(row, cells, pictures) for row in rows]
+    return [_shown(row, cells, pictures) for row in shared_rows(pictures)[:count]]
 
 
-def shared_rows(explained: Sequence[set[int]], pictures: CellPictures) -> list[int]:
+def shared_rows(pictures: Sequence[CellPictures]) -> list[int]:
     """The images that most models explained come first, and among equals the classes take turns."""
+    explained, label = [set(each.heatmaps.rows["predicted"].tolist()) for each in pictures], pictures[0].label
     cover = {row: sum(row in rows for rows in explained) for row in sorted(set().union(*explained))}
     groups = [[row for row, found in cover.items() if found == level] for level in range(len(explained), 0, -1)]
-    return [row for group in groups for row in in_turn(group, [pictures.label(row) for row in group])]
+    return [row for group in groups for row in in_turn(group, [label(row) for row in group])]
 
 
 def pictures_of(cell: Cell, prepared: Prepared) -> CellPictures:

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-ENDS = ("_low", "_high")
+from pipeline.report.evidence import ENDS
+
 LONG = 45  # rows beyond which a table may break over pages
 DIGITS = 3
 SPECIAL = {sign: f"\\{sign}" for sign in "&%$#_{}"}

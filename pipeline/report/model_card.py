@@ -12,11 +12,11 @@ from pipeline.data import get
 from pipeline.data.source import PHANTOM
 from pipeline.data.spec import DatasetSpec
 from pipeline.files import write_text
-from pipeline.params import Params, ShortcutRule
+from pipeline.params import Params
 from pipeline.records import ORACLE, SWAPPED, Audit
 from pipeline.report.cells import Cell
 from pipeline.report.rendering import environment
-from pipeline.report.shortcuts import shortcut_answer
+from pipeline.report.shortcuts import ShortcutAnswer
 from pipeline.report.tables import ARROWS, accuracy_row
 
 LONGEST = 4800  # characters; MLflow's stores hold 5,000 of a description, and a link is added to it
@@ -46,19 +46,18 @@ def model_card(cell: Cell, spec: DatasetSpec, audit: Audit, synthetic: bool, res
     return f"{text[: LONGEST - 1]}…"
 
 
-def write_cards(cells: Sequence[Cell], audits: Mapping[str, Audit], params: Params, report_dir: Path) -> None:
-    """cards/<dataset>-<model>.md of every cell."""
-    for cell in cells:
-        source, rules = params.datasets[cell.dataset].source, params.findings
-        card = study_card(cell, audits[cell.dataset], source, rules.S1, rules.resamples)
-        path = report_dir / "cards" / f"{cell.dataset}-{cell.model}.md"
-        write_text(path, card_file(cell, get(cell.dataset), card))
-
-
-def study_card(cell: Cell, audit: Audit, source: str, rule: ShortcutRule, resamples: int) -> str:
-    """The card of a cell whose images came from `source`, with the shortcut that it takes among its limits."""
-    shortcut = shortcut_answer(cell, rule, cell.summary.seed, resamples).sentence
-    return model_card(cell, get(cell.dataset), audit, source == PHANTOM, resamples, shortcut)
+def write_cards(
+    cells: Sequence[Cell],
+    shortcuts: Sequence[ShortcutAnswer],
+    audits: Mapping[str, Audit],
+    params: Params,
+    report_dir: Path,
+) -> None:
+    """cards/<dataset>-<model>.md of every cell, with the shortcut that it takes among its limits."""
+    for cell, answer in zip(cells, shortcuts, strict=True):
+        spec, synthetic = get(cell.dataset), params.datasets[cell.dataset].source == PHANTOM
+        card = model_card(cell, spec, audits[cell.dataset], synthetic, params.findings.resamples, answer.sentence)
+        write_text(report_dir / "cards" / f"{cell.dataset}-{cell.model}.md", card_file(cell, spec, card))
 
 
 def card_file(cell: Cell, spec: DatasetSpec, card: str) -> str:

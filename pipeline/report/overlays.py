@@ -3,12 +3,13 @@
 Composed with numpy and Pillow, as a matplotlib figure costs some 200 ms; matplotlib lends its colour table and font.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import TypeVar
 
 import matplotlib
 import numpy as np
@@ -35,6 +36,7 @@ INK, PAPER, WRONG = (32, 32, 32), (255, 255, 255), (180, 60, 0)
 RUN_LENGTH = 3  # zlib's Z_RLE: for these pictures smaller than its default, in the same time
 STRONGEST_ALPHA = 0.85
 GREY_DIMMED = np.float32(0.7)
+T = TypeVar("T")
 Picture = UInt8[np.ndarray, "h w 3"]
 Square = UInt8[np.ndarray, "side side 3"]
 
@@ -93,7 +95,12 @@ def overlay_rows(pictures: CellPictures) -> list[int]:
 def in_turn(rows: list[int], labels: list[int]) -> list[int]:
     """The rows reordered so that the classes take turns; within a class the order stays."""
     by_class = [[row for row, own in zip(rows, labels, strict=True) if own == label] for label in sorted(set(labels))]
-    return [row for turn in zip_longest(*by_class) for row in turn if row is not None]
+    return take_turns(by_class)
+
+
+def take_turns(groups: Iterable[Sequence[T]]) -> list[T]:
+    """The first of each group, then the second of each, and so on."""
+    return [each for turn in zip_longest(*groups) for each in turn if each is not None]
 
 
 def strength(attribution: Float[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:

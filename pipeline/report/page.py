@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from pipeline.data.source import PHANTOM
 from pipeline.files import base_name, is_absolute, whole_folder, write_text
 from pipeline.params import Params
 from pipeline.records import Audit
-from pipeline.report.browser import Card, browser_cards, take_turns
+from pipeline.report.browser import Card, browser_cards
 from pipeline.report.cells import Cell, by_dataset, load_cells, refuse_other_images
 from pipeline.report.curves import half_bands
 from pipeline.report.evidence import evidence_of
@@ -22,20 +24,13 @@ from pipeline.report.figures import METHOD_COLOURS, write_figures
 from pipeline.report.findings import Finding, study_findings, write_findings
 from pipeline.report.gallery import Shown, file_uri, gallery
 from pipeline.report.model_card import write_cards
+from pipeline.report.overlays import take_turns
 from pipeline.report.publication import PLAIN, PUBLISHED
 from pipeline.report.rendering import environment
 from pipeline.report.sheet import write_sheet
-from pipeline.report.shortcuts import ShortcutAnswer, shortcut_answers, shortcut_finding, shortcut_table
+from pipeline.report.shortcuts import ShortcutAnswer, shortcut_answers, shortcut_finding
 from pipeline.report.statistics_view import Row, grouped, outdone, records, statistics_view, strata_view
-from pipeline.report.strata import accuracy_by_trait
-from pipeline.report.tables import (
-    BEST_ACROSS_MODELS,
-    BEST_WITHIN_MODEL,
-    mark_best,
-    study_tables,
-    write_metrics,
-    write_tables,
-)
+from pipeline.report.tables import best_of, study_tables, write_metrics, write_tables
 
 FIGURES = {
     "curves": "Mean probability of the predicted class as pixels come in (insertion) or go (deletion), most important "
@@ -59,8 +54,6 @@ PARTS = {
     "shortcuts": "Shortcuts",
     "training": "Training",
 }
-
-
 SHOWN = {"figure_texts": FIGURES, "splits": SPLITS, "parts": PARTS, "method_colours": METHOD_COLOURS}
 
 
@@ -114,7 +107,8 @@ def write_report(data_dir: Path, report_dir: Path, params: Params) -> Path:
         write_tables(study.tables, partial)
         write_metrics(study.cells, partial)
         write_findings(study.findings, partial)
-        write_cards(study.cells, {name: each.audit for name, each in study.prepared.items()}, params, partial)
+        audits = {name: each.audit for name, each in study.prepared.items()}
+        write_cards(study.cells, study.shortcuts, audits, params, partial)
         text = _page(study, data_dir / "scores", partial)
         for name in (PLAIN, PUBLISHED):
             write_text(partial / name, text)
@@ -135,10 +129,7 @@ def read_study(data_dir: Path, params: Params) -> Study:
     evidence = evidence_of([cell for each in repeats for cell in each], traits)
     shortcuts = shortcut_answers(cells, rules.S1, asked.seed, rules.resamples)
     findings = [*study_findings(evidence, rules, asked.seed), shortcut_finding(shortcuts, rules.S1)]
-    names = list(dict.fromkeys(str(name) for each in traits.values() for name in each))
-    tables = study_tables(cells, repeats, evidence, findings, names, rules, asked.seed)
-    tables["shortcuts"] = shortcut_table(cells, shortcuts)
-    tables["accuracy_by_trait"] = accuracy_by_trait(cells, traits)
+    tables = study_tables(cells, repeats, evidence, findings, shortcuts, traits, rules, asked.seed)
     return Study(params, cells, prepared, shortcuts, findings, tables)
 
 
@@ -211,9 +202,9 @@ def _view(
         source=base_name(source),  # never a path of this machine
         audit=prepared.audit,
         cells=cells,
-        classification=_classification_rows(own["classification"]),
+        classification=_marked(own["classification"]),
         by_trait=grouped(own["accuracy_by_trait"], ("trait", "level")),
-        heatmaps=_heatmap_rows(own["heatmaps"]),
+        heatmaps={model: list(rows) for model, rows in groupby(_marked(own["heatmaps"]), itemgetter("model"))},
         outdone=outdone(own["heatmaps"]),
         has_masks=prepared.masks is not None,
         sizes=_size_rows(own["localisation_by_size"], cells[0].explanation.methods),
@@ -226,18 +217,9 @@ def _view(
     )
 
 
-def _classification_rows(table: pd.DataFrame) -> list[Row]:
-    table = table.assign(kind="method")
-    for metric in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc"):
-        table[f"{metric}_best"] = mark_best(table, metric)
-    return records(table)
-
-
-def _heatmap_rows(table: pd.DataFrame) -> dict[str, list[Row]]:
-    marks = {f"{metric}_best": mark_best(table, metric, ["model"]) for metric in BEST_WITHIN_MODEL}
-    marks |= {f"{metric}_best": mark_best(table, metric) for metric in BEST_ACROSS_MODELS if metric in table}
-    rows = records(table.assign(**marks))
-    return {model: [row for row in rows if row["model"] == model] for model in table["model"].unique()}
+def _marked(table: pd.DataFrame) -> list[Row]:
+    """Rows with `<metric>_best` beside each metric that has a best."""
+    return records(table.join(best_of(table).add_suffix("_best")))
 
 
 def _size_rows(table: pd.DataFrame, methods: Sequence[str]) -> list[Row]:

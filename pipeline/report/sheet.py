@@ -37,7 +37,7 @@ def write_sheet(cells: Sequence[Cell], prepared: Prepared, report_dir: Path) -> 
 def gallery_sheet(cells: Sequence[Cell], prepared: Prepared) -> Image.Image:
     """Each image with every model's heatmaps for the class it predicted; that class below, in red where it is wrong."""
     pictures = [pictures_of(cell, prepared) for cell in cells]
-    rows = shared_rows([set(each.heatmaps.rows["predicted"].tolist()) for each in pictures], pictures[0])[:IMAGES]
+    rows = shared_rows(pictures)[:IMAGES]
     methods = cells[0].explanation.methods[:METHODS]
     group_px = len(methods) * (TILE_PX + GAP_PX) + GROUP_GAP_PX
     size = (TILE_PX + GROUP_GAP_PX + len(cells) * group_px, 2 * LINE_PX + 4 + len(rows) * (TILE_PX + LINE_PX + GAP_PX))

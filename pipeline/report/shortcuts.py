@@ -18,7 +18,8 @@ from pipeline.data import get
 from pipeline.params import ShortcutRule
 from pipeline.records import Shortcut
 from pipeline.report.cells import Cell, title_of
-from pipeline.report.findings import Finding, Measure, Verdict, overall
+from pipeline.report.findings import Finding
+from pipeline.report.measures import Measure, Verdict, overall
 from pipeline.seeds import cell_seed
 from pipeline.statistics import holm, mean_interval, sign_flip_p, sign_interval
 

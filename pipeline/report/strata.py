@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from pipeline.report.cells import Cell
-from pipeline.report.comparisons import predicted_only
-from pipeline.report.evidence import CELL, GAINS
+from pipeline.report.comparisons import MEASURES, predicted_only
+from pipeline.report.evidence import CELL, ENDS
 from pipeline.statistics import mean_interval, share_interval
 
 ANSWERS = {
@@ -18,8 +18,7 @@ ANSWERS = {
     "wrong, for the true class": ("true", False),
 }
 SIZES = ("small", "medium", "large")
-MEASURES = (*GAINS, "pointing_game", "mass_ratio")
-ENDS = ("", "_low", "_high")
+COLUMNS = ("", *ENDS)
 
 
 def strata_table(evidence: pd.DataFrame, traits: Sequence[str], seed: int, resamples: int) -> pd.DataFrame:
@@ -37,7 +36,7 @@ def strata_table(evidence: pd.DataFrame, traits: Sequence[str], seed: int, resam
         if len(part)
     ]
     columns = ["dataset", "model", "method", "stratum", "level", "images", "chance"]
-    return pd.DataFrame(rows, columns=columns + [f"{measure}{end}" for measure in MEASURES for end in ENDS])
+    return pd.DataFrame(rows, columns=columns + [f"{measure}{end}" for measure in MEASURES for end in COLUMNS])
 
 
 def accuracy_by_trait(cells: Sequence[Cell], traits: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -48,10 +47,10 @@ def accuracy_by_trait(cells: Sequence[Cell], traits: Mapping[str, pd.DataFrame])
         right = cell.predictions["label"] == cell.predictions["predicted"]
         for trait in levels:
             for level, part in right.groupby(levels[trait]):
-                ends = dict(zip(ENDS, share_interval(float(part.mean()), len(part)), strict=True))
+                ends = dict(zip(COLUMNS, share_interval(float(part.mean()), len(part)), strict=True))
                 about = {"dataset": cell.dataset, "model": cell.model, "trait": trait, "level": level}
                 rows.append(about | {"images": len(part)} | {f"accuracy{end}": value for end, value in ends.items()})
-    columns = ["dataset", "model", "trait", "level", "images", *(f"accuracy{end}" for end in ENDS)]
+    columns = ["dataset", "model", "trait", "level", "images", *(f"accuracy{end}" for end in COLUMNS)]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -74,5 +73,5 @@ def _means(part: pd.DataFrame, seed: int, resamples: int) -> dict[str, float]:
         if len(values := part[measure].dropna().to_numpy(float)):
             share = measure == "pointing_game"
             found = share_interval(values.mean(), len(values)) if share else mean_interval(values, seed, resamples)
-            means |= {f"{measure}{end}": value for end, value in zip(ENDS, found, strict=True)}
+            means |= {f"{measure}{end}": value for end, value in zip(COLUMNS, found, strict=True)}
     return means

@@ -10,9 +10,11 @@ from pipeline.files import write_text
 from pipeline.params import FindingsParams
 from pipeline.report.cells import TITLES, Cell, title_of
 from pipeline.report.comparisons import method_pairs, model_pairs, model_ranks, ruler_agreement, seed_table
+from pipeline.report.evidence import ENDS
 from pipeline.report.findings import Finding
 from pipeline.report.latex import latex_table
-from pipeline.report.strata import SIZES, strata_table
+from pipeline.report.shortcuts import ShortcutAnswer, shortcut_table
+from pipeline.report.strata import SIZES, accuracy_by_trait, strata_table
 from pipeline.statistics import mean_interval, stratified_interval
 
 TEST_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
@@ -29,7 +31,6 @@ PROTOCOL = (
     "insertion_substrate", "deletion_substrate", "steps", "adaptive", "unit_px", "order", "temperature",
     "probability_full",
 )  # fmt: skip
-ENDS = ("_low", "_high")
 LOCATED = ("pointing_game", "mass_ratio")  # the localisation metrics with intervals
 MAP_METRICS = (
     *(name + end for name in (*INTERVAL_METRICS, *LOCATED) for end in ("", *ENDS)),
@@ -41,7 +42,6 @@ HIGHER_IS_BETTER = dict.fromkeys((*TEST_METRICS, *INTERVAL_METRICS, "pointing_ga
 HIGHER_IS_BETTER |= {"deletion_auc": False, "normalised_deletion_auc": False}
 ARROWS = {metric: "↑" if higher else "↓" for metric, higher in HIGHER_IS_BETTER.items()}
 
-
 # Raw AUCs depend on how sure a model is, so the best is sought within a model; gains and hits compare across models.
 BEST_WITHIN_MODEL = ("insertion_auc", "deletion_auc")
 BEST_ACROSS_MODELS = (*TEST_METRICS, "insertion_gain", "deletion_gain", "pointing_game", "mass_ratio")
@@ -50,7 +50,7 @@ BEST_ACROSS_MODELS = (*TEST_METRICS, "insertion_gain", "deletion_gain", "pointin
 PAPER = {
     "heatmaps": [
         "dataset", "model", "method", "images",
-        *(f"{name}{end}" for name in INTERVAL_METRICS[:4] for end in ("", "_low", "_high")),
+        *(f"{name}{end}" for name in INTERVAL_METRICS[:4] for end in ("", *ENDS)),
         *(f"{name}{end}" for name in LOCATED for end in ("", *ENDS)),
     ],
     "findings": ["finding", "dataset", "measure", "effect", "effect_low", "effect_high", "images", "p_holm", "verdict"],
@@ -66,7 +66,8 @@ def study_tables(
     repeats: Sequence[Sequence[Cell]],
     evidence: pd.DataFrame,
     findings: Sequence[Finding],
-    traits: Sequence[str],
+    shortcuts: Sequence[ShortcutAnswer],
+    traits: Mapping[str, pd.DataFrame],
     rules: FindingsParams,
     seed: int,
 ) -> dict[str, pd.DataFrame]:
@@ -74,14 +75,15 @@ def study_tables(
 
     Args:
         repeats: the cells of each fine-tuning seed, the study's own first.
-        traits: columns of `evidence` that images are told apart by.
+        traits: by dataset, what its images are told apart by: columns of `evidence`.
     """
+    names = list(dict.fromkeys(str(name) for each in traits.values() for name in each))
     return {
         "findings": finding_table(findings),
         "classification": classification_table(cells, seed, rules.resamples),
         "recall": recall_table(cells),
         "heatmaps": heatmap_table(cells),
-        "strata": strata_table(evidence, traits, seed, rules.resamples),
+        "strata": strata_table(evidence, names, seed, rules.resamples),
         "methods_compared": method_pairs(evidence, seed, rules.resamples),
         "models_compared": model_pairs(evidence, seed, rules.resamples),
         "models_ranked": model_ranks(evidence),
@@ -92,6 +94,8 @@ def study_tables(
         "variants": variant_table(cells),
         "localisation_by_size": size_table(cells),
         "trust": trust_table(cells),
+        "shortcuts": shortcut_table(cells, shortcuts),
+        "accuracy_by_trait": accuracy_by_trait(cells, traits),
     }
 
 
@@ -114,7 +118,7 @@ def classification_table(cells: Sequence[Cell], seed: int, resamples: int) -> pd
         | accuracy_row(cell, seed, resamples)
         for cell in cells
     ]
-    ends = [f"{name}{end}" for name in TEST_METRICS[:2] for end in ("", "_low", "_high")]
+    ends = [f"{name}{end}" for name in TEST_METRICS[:2] for end in ("", *ENDS)]
     return pd.DataFrame(rows, columns=["dataset", "model", "images", *ends, *TEST_METRICS[2:]])
 
 
@@ -226,7 +230,7 @@ def write_tables(tables: Mapping[str, pd.DataFrame], report_dir: Path) -> None:
     for name, table in tables.items():
         text = table.to_csv(index=False, lineterminator="\n", float_format="%.9g")
         write_text(report_dir / "tables" / f"{name}.csv", text)
-        best = _best(table) if name in ("classification", "heatmaps") else None
+        best = best_of(table) if name in ("classification", "heatmaps") else None
         shown = table[PAPER.get(name, list(table))]
         write_text(report_dir / "tables" / f"{name}.tex", latex_table(_titled(shown), name, ARROWS, best))
 
@@ -256,7 +260,7 @@ def accuracy_row(cell: Cell, seed: int, resamples: int) -> dict[str, float | Non
     return {name: cell.classification.test.get(name) for name in TEST_METRICS} | ends
 
 
-def _best(table: pd.DataFrame) -> pd.DataFrame:
+def best_of(table: pd.DataFrame) -> pd.DataFrame:
     """Where a value is the best of its dataset, or of its model for what compares within a model only."""
     marks = {name: mark_best(table, name, ["dataset"]) for name in BEST_ACROSS_MODELS if name in table}
     marks |= {name: mark_best(table, name, ["dataset", "model"]) for name in BEST_WITHIN_MODEL if name in table}

@@ -9,15 +9,14 @@ import pytest
 from pipeline.params import FindingsParams
 from pipeline.report.findings import (
     Finding,
-    Question,
     conclude,
     discriminative,
     misclassified,
     most_faithful,
-    overall,
     scattered,
     study_findings,
 )
+from pipeline.report.measures import Question, overall
 from tests.report.made_study import RULES_OF_FINDINGS as RULES
 from tests.report.worlds import CHANCE, made_evidence
 

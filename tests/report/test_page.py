@@ -11,9 +11,10 @@ import pytest
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
 from pipeline.records import Explanation, Summary, Trust
-from pipeline.report.browser import LINE_HEIGHT, LINE_POINTS, LINE_WIDTH, MOST_BARS, bars_of, line_path, take_turns
+from pipeline.report.browser import LINE_HEIGHT, LINE_POINTS, LINE_WIDTH, MOST_BARS, bars_of, line_path
 from pipeline.report.cells import load_cell, title_of, twin_of
 from pipeline.report.curves import half_band, image_curves
+from pipeline.report.overlays import take_turns
 from tests.report.made_study import STEPS, Study
 
 pytestmark = pytest.mark.slow
