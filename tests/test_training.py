@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline.clock import duration
 from pipeline.data import DATASETS
 from pipeline.data.augment import Augmenter
 from pipeline.data.prepared import load_prepared
@@ -18,7 +19,7 @@ from pipeline.params import AugmentationParams, FinetuneParams, ModelParams, Stu
 from pipeline.records import Receipt
 from pipeline.training import fit_cell
 from pipeline.training.batches import class_weights, epoch_order, labels_of, training_batches
-from pipeline.training.loop import build_optimizer, duration, epoch_line, schedule
+from pipeline.training.loop import build_optimizer, epoch_line, schedule
 from pipeline.training.state import Course, EpochRow
 from tests.models.tiny import ARCHITECTURES, MODELS, build
 from tests.prepared import CLASSES, write_prepared

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pipeline.clock import duration
 from pipeline.device import autocast
 from pipeline.errors import StudyError
 from pipeline.params import TrainingParams
@@ -171,11 +172,3 @@ def epoch_line(course: Course, epochs: int, seconds: float) -> str:
     left = f"left {duration((epochs - row.epoch) * seconds)}"
     parts = (f"epoch {row.epoch}/{epochs}", f"loss {row.train_loss:.2f}", *measures, *best, f"{seconds:.1f} s", left)
     return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
