@@ -13,6 +13,7 @@ from pipeline.report.comparisons import method_pairs, model_pairs, model_ranks, 
 from pipeline.report.evidence import ENDS
 from pipeline.report.findings import Finding
 from pipeline.report.latex import latex_table
+from pipeline.report.misclassified import misclassified_table
 from pipeline.report.shortcuts import ShortcutAnswer, shortcut_table
 from pipeline.report.strata import SIZES, accuracy_by_trait, strata_table
 from pipeline.statistics import mean_interval, stratified_interval
@@ -159,12 +160,6 @@ def heatmap_table(cells: Sequence[Cell]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def misclassified_table(cells: Sequence[Cell]) -> pd.DataFrame:
-    """Every test image that a model got wrong, with the AUCs of its maps for either class where it was explained."""
-    frames = [_misclassified(cell) for cell in cells]
-    return pd.concat(frames, ignore_index=True)
-
-
 def misclassified_scores_table(cells: Sequence[Cell]) -> pd.DataFrame:
     """Mean scores on the explained misclassified images, one row for each cell, method and target rule."""
     rows = [
@@ -285,36 +280,3 @@ def _heatmap_row(cell: Cell, name: str) -> dict[str, str | float | int | None]:
     accuracy = {key: cell.classification.test.get(key) for key in ("accuracy", "balanced_accuracy")}
     scores = cell.summary.metrics.get(name, {})
     return {**about, **counts, **accuracy, **{key: scores.get(key) for key in MAP_METRICS}}
-
-
-def _misclassified(cell: Cell) -> pd.DataFrame:
-    wrong = cell.predictions[cell.predictions["label"] != cell.predictions["predicted"]].sort_values("row")
-    names = cell.receipt.classes
-    table = pd.DataFrame(
-        {
-            "dataset": cell.dataset,
-            "model": cell.model,
-            "row": wrong["row"],
-            "file": wrong["file"],
-            "label": [names[label] for label in wrong["label"]],
-            "predicted": [names[label] for label in wrong["predicted"]],
-            "probability_predicted": [_probability(row, names[row["predicted"]]) for _, row in wrong.iterrows()],
-            "probability_label": [_probability(row, names[row["label"]]) for _, row in wrong.iterrows()],
-        }
-    )
-    table["explained"] = table["row"].isin(cell.heatmaps.rows["true"])
-    return table.merge(_aucs_by_image(cell), on="row", how="left")
-
-
-def _probability(prediction: pd.Series, name: str) -> float:
-    return float(prediction[f"p_{name}"])
-
-
-def _aucs_by_image(cell: Cell) -> pd.DataFrame:
-    """Columns `<method>_<rule>_<curve>_auc`, one row for each image explained for its true class too."""
-    scores = cell.scores[
-        cell.scores["row"].isin(cell.heatmaps.rows["true"]) & cell.scores["method"].isin(cell.explanation.methods)
-    ]
-    wide = scores.pivot_table(index="row", columns=["method", "target_rule", "curve"], values="auc")
-    wide.columns = ["_".join([*key, "auc"]) for key in wide.columns]
-    return wide.reset_index()

@@ -9,13 +9,13 @@ from pipeline.errors import StudyError
 from pipeline.records import Classification, Summary
 from pipeline.report.cells import load_cells
 from pipeline.report.console import console_table
+from pipeline.report.misclassified import misclassified_table
 from pipeline.report.tables import (
     MAP_METRICS,
     arrow,
     classification_table,
     heatmap_table,
     mark_best,
-    misclassified_table,
     nested_metrics,
 )
 from tests.report.made_study import BASELINES, METHODS, Study
