@@ -1,7 +1,7 @@
 """The registered model as MLflow serves it: encoded images in, class names and probabilities out.
 
 It is a pyfunc "model from code": the folder that MLflow keeps holds the checkpoint, this package and a three-line entry
-(`serving_entry.py`); nothing in it is pickled.
+(`entry.py`); nothing in it is pickled.
 """
 
 import base64
@@ -114,7 +114,7 @@ def save_servable(model: "LoggedModel", model_dir: Path, folder: Path) -> None:
     mlflow.pyfunc.save_model(
         path=str(folder),
         mlflow_model=identity,
-        python_model=str(package / "serving_entry.py"),
+        python_model=str(package / "serving" / "entry.py"),
         artifacts={"checkpoint": str(model_dir / CHECKPOINT), "receipt": str(model_dir / Receipt.file_name)},
         code_paths=[str(package)],
         signature=signature(receipt.classes),

@@ -1,0 +1,1 @@
+"""The promotion of versions."""
