@@ -7,6 +7,7 @@ from pathlib import Path
 
 DATA = Path("data")
 REPORT = DATA / "report"
+PROMOTIONS = DATA / "promotions.jsonl"  # in git: who promoted what, when and why
 CORPUS = DATA / "corpus"  # prepared images for pre-training
 RESUME = Path(".resume")  # state of unfinished fine-tuning, outside DVC so that a kill does not lose it
 

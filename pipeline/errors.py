@@ -1,5 +1,19 @@
-"""The one exception that is shown to the user as a single line: what is wrong, where, and what to do."""
+"""The exceptions that are shown to the user as a single line: what is wrong, where, and what to do."""
 
 
 class StudyError(Exception):
     """A problem the user can solve; its message names the file or the key, and the remedy."""
+
+    exit_code = 2  # of the command that it ends
+
+
+class RefusalError(StudyError):
+    """What was asked is against the study's own rules: nothing is broken, and nothing was changed."""
+
+    exit_code = 3
+
+
+class OutOfStepError(StudyError):
+    """A check found that things which should agree do not."""
+
+    exit_code = 1

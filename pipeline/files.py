@@ -57,6 +57,11 @@ def is_absolute(path: str) -> bool:
     return path.startswith("~") or PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
 
 
+def files_under(folder: Path) -> list[Path]:
+    """Every file in it and in its folders, in a fixed order; none where there is no such folder."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def sha256_of(*paths: Path) -> str:
     """SHA-256 (hex) over the content of the files, in the order given."""
     digest = hashlib.sha256()

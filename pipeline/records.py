@@ -4,6 +4,7 @@ A record is written whole or not at all, holds no time of day, no path of this m
 give equal bytes.
 """
 
+import hashlib
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
@@ -28,7 +29,10 @@ class Record(BaseModel):
         self.write_to(folder / self.file_name)
 
     def write_to(self, path: Path) -> None:
-        write_text(path, self.model_dump_json(indent=2) + "\n")
+        write_text(path, self.text())
+
+    def text(self) -> str:
+        return self.model_dump_json(indent=2) + "\n"
 
     @classmethod
     def read(cls: type[R], folder: Path) -> R:
@@ -144,6 +148,42 @@ class Classification(Record):
     test: dict[str, float]  # accuracy, balanced_accuracy, macro_f1, macro_auroc
     recall: dict[str, float]  # per class
     confusion: tuple[tuple[int, ...], ...]  # rows: true class, columns: predicted class
+
+
+class Manifest(Record):
+    """manifest.json among a run's artifacts: the run's other artifacts by path, with their SHA-256, and its params."""
+
+    file_name: ClassVar[str] = "manifest.json"
+    form: Literal[3] = 3  # raise it when what is published changes, and all is published anew
+    subject: str
+    params: dict[str, str]
+    files: dict[str, str]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+
+class HeatmapLineage(BaseModel):
+    """What a heatmap's file says of itself, so that a stray copy still leads to the model version it explains.
+
+    In attributions.npz it is an array of that name, in a PNG a text chunk, in a JPEG the comment.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    dataset: str
+    model: str
+    checkpoint_sha256: str
+    data_sha256: str | None = None  # None where the image is not one of the study's
+    file: str | None = None  # the image explained; this and what follows is None where the file holds several
+    method: str | None = None
+    target: str | None = None  # the class explained
+
+    def text(self) -> str:
+        return self.model_dump_json(exclude_none=True)
+
+
+LINEAGE = "lineage"  # the name under which it is kept
 
 
 class Explanation(Record):

@@ -12,10 +12,15 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import RegisteredModel as MlflowRegisteredModel
 from mlflow.exceptions import MlflowException
 
 CHECKPOINT = "checkpoint_sha256"
 MODEL = "model"
+TEST_SPLIT = "test_split_sha256"
+EVIDENCE_RUN = "evidence_run"  # the run that holds the heatmaps and scores of a version as they are now
+MANIFEST = "manifest_sha256"  # of a logged model: the hash of the list of its files
+CONTEXT = ("git_commit", "dvc_md5")  # tags that tell where the files came from, and do not follow from them
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,46 @@ def ensure_registered_model(client: MlflowClient, wanted: RegisteredModel) -> No
             client.set_registered_model_tag(wanted.name, key, value)
 
 
-def find_version(client: MlflowClient, name: str, identity: Mapping[str, str]) -> ModelVersion | None:
-    found = client.search_model_versions(f"name = '{name}' and {_filter(identity)}")
-    return found[0] if found else None
+def edited_model_fields(client: MlflowClient, wanted: RegisteredModel) -> list[str]:
+    """Which of description and tags of a registered model do not say what they should; all where there is none."""
+    try:
+        found = client.get_registered_model(wanted.name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return ["all"]
+    edited = [key for key, value in wanted.tags.items() if found.tags.get(key) != value]
+    return edited if found.description == wanted.description else ["description", *edited]
 
 
-def logged_model_of(client: MlflowClient, version: ModelVersion) -> LoggedModel:
-    return client.get_logged_model(str(version.source).rpartition("/")[2])
+def model_name(dataset: str) -> str:
+    """What the registered model of a dataset is called."""
+    return f"{dataset}-classifier"
+
+
+def find_version(
+    client: MlflowClient, name: str, identity: Mapping[str, str], model_id: str | None = None
+) -> ModelVersion | None:
+    """The version of a checkpoint: by its tags, or, should those have been edited, by its logged model."""
+    if found := client.search_model_versions(f"name = '{name}' and {_filter(identity)}"):
+        return found[0]
+    made_of = (each for each in versions_of(client, name) if model_id and str(each.source).endswith(f"/{model_id}"))
+    return next(made_of, None)
+
+
+def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Oldest first."""
+    return sorted(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
+
+
+def logged_model_of(client: MlflowClient, version: ModelVersion) -> LoggedModel | None:
+    """None where it was deleted."""
+    try:
+        return client.get_logged_model(str(version.source).rpartition("/")[2])
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def ensure_logged_model(
@@ -71,15 +109,19 @@ def ensure_logged_model(
     experiment: str,
     run_id: str,
     content: VersionContent,
-    save: Callable[[LoggedModel, Path], None],
+    save: Callable[[LoggedModel, Path], str],
     is_whole: Callable[[LoggedModel], bool],
 ) -> str:
     """The id of the logged model that holds this checkpoint: found whole, else saved by `save` and uploaded.
 
-    A model whose files were deleted is filled anew under its old id, as a version may point to it; one that was never
-    finished is the leftover of a publication that was cut off, and goes.
+    A model whose files were deleted or altered is filled anew under its old id, as a version may point to it; one that
+    was never finished is the leftover of a publication that was cut off, and goes.
+
+    Args:
+        save: writes the model's files into a folder and returns the hash of their manifest.
     """
-    model = _find_logged_model(client, experiment, content.identity)
+    _clear_unfinished_models(client, experiment, content.identity)
+    model = find_logged_model(client, experiment, content.identity)
     if model and is_whole(model):
         return model.model_id
     if model is None:
@@ -87,15 +129,16 @@ def ensure_logged_model(
             experiment, content.tags[MODEL], run_id, dict(content.identity), model_type="classifier"
         )
     with tempfile.TemporaryDirectory() as folder:
-        save(model, Path(folder) / "model")
+        manifest_sha256 = save(model, Path(folder) / "model")
         client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+    client.set_logged_model_tags(model.model_id, {MANIFEST: manifest_sha256})
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return model.model_id
 
 
 def ensure_version(client: MlflowClient, name: str, run_id: str, model_id: str, content: VersionContent) -> str:
     """The number of the version of this checkpoint, showing `content`; created if there is none."""
-    version = find_version(client, name, content.identity)
+    version = find_version(client, name, content.identity, model_id)
     if version is None:
         source = f"models:/{model_id}"
         return str(
@@ -105,6 +148,13 @@ def ensure_version(client: MlflowClient, name: str, run_id: str, model_id: str, 
         )
     _update_version(client, version, content)
     return str(version.version)
+
+
+def edited_tags(version: ModelVersion, content: VersionContent) -> list[str]:
+    """Names of the tags that do not say what the files say; tags of a user's own are not ours to judge."""
+    wanted = {key: value for key, value in content.tags.items() if key not in CONTEXT}
+    edited = [key for key, value in wanted.items() if version.tags.get(key) != value]
+    return edited + _stale_metrics(version.tags, content.tags)
 
 
 def _update_version(client: MlflowClient, version: ModelVersion, content: VersionContent) -> None:
@@ -123,15 +173,70 @@ def _stale_metrics(present: Mapping[str, str], wanted: Mapping[str, str]) -> lis
     return [key for key in present if "/" in key and key not in wanted and key.rpartition("/")[2] in metrics]
 
 
-def _find_logged_model(client: MlflowClient, experiment: str, identity: Mapping[str, str]) -> LoggedModel | None:
-    ready = None
+def find_logged_model(client: MlflowClient, experiment: str, identity: Mapping[str, str]) -> LoggedModel | None:
+    """The finished logged model of a checkpoint."""
+    found = client.search_logged_models([experiment], _filter(identity))
+    return next((model for model in found if model.status == LoggedModelStatus.READY), None)
+
+
+def _clear_unfinished_models(client: MlflowClient, experiment: str, identity: Mapping[str, str]) -> None:
     for model in client.search_logged_models([experiment], _filter(identity)):
-        if model.status == LoggedModelStatus.READY:
-            ready = model
-        else:
+        if model.status != LoggedModelStatus.READY:
             client.delete_logged_model(model.model_id)
-    return ready
 
 
 def _filter(tags: Mapping[str, str]) -> str:
     return " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
+
+
+def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
+    """Alias -> number of the version that has it; none where there is no such model."""
+    found = _registered_model(client, name)
+    return {alias: str(version) for alias, version in found.aliases.items()} if found else {}
+
+
+def model_tags(client: MlflowClient, name: str) -> dict[str, str]:
+    """Of the registered model; none where there is no such model."""
+    found = _registered_model(client, name)
+    return dict(found.tags) if found else {}
+
+
+def move_aliases(client: MlflowClient, name: str, wanted: Mapping[str, str | None], never_absent: str) -> None:
+    """Leaves each alias on its version, or on none.
+
+    On the way no version has two of them that it is not to keep, and the alias `never_absent` always has a version: it
+    goes from one to the next at once, after the others are taken off.
+    """
+    present = aliases_of(client, name)
+    changed = [alias for alias, version in wanted.items() if present.get(alias) != version]
+    for alias in changed:
+        if alias in present and (alias != never_absent or wanted[alias] is None):
+            client.delete_registered_model_alias(name, alias)
+    for alias in sorted(changed, key=lambda each: each != never_absent):
+        if version := wanted[alias]:
+            client.set_registered_model_alias(name, alias, version)
+
+
+def checkpoint_of(client: MlflowClient, version: ModelVersion) -> str | None:
+    """As its logged model has it, for tags of a version are easily edited; None where that is gone."""
+    model = logged_model_of(client, version)
+    return model.tags.get(CHECKPOINT) if model else None
+
+
+def find_by_checkpoint(client: MlflowClient, name: str, checkpoint_sha256: str) -> ModelVersion | None:
+    versions = versions_of(client, name)
+    return next((each for each in versions if checkpoint_of(client, each) == checkpoint_sha256), None)
+
+
+def tag_version(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
+
+
+def _registered_model(client: MlflowClient, name: str) -> MlflowRegisteredModel | None:
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None

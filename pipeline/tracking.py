@@ -1,42 +1,27 @@
-"""MLflow's tracking store: where it is, whether it answers, and runs written to it from files.
-
-A run counts only when it is finished and carries its content hash, which is set last; every other run of ours is the
-leftover of a publication that was cut off. One process at a time writes.
-"""
+"""MLflow's store: where it is, whether it answers, its experiments and the files it keeps."""
 
 import logging
 import os
 import socket
 import sqlite3
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
-from itertools import islice
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from mlflow import MlflowClient
-from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    InputTag,
-    LifecycleStage,
-    LoggedModelInput,
-    LoggedModelOutput,
-    Metric,
-    Param,
-    Run,
-)
+from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from pipeline.errors import StudyError
-
-T = TypeVar("T")
+from pipeline.files import files_under, sha256_of
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
+ROOT_VARIABLE = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # read by `mlflow server` too
 SQLITE = "sqlite:///"
 ANSWER_TIMEOUT_S = 5
 DATABASE_PORTS = {"sqlite": None, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -50,37 +35,6 @@ SETTINGS = {
 }
 TALKATIVE = ("mlflow.store.db.utils", "alembic", "mlflow.pyfunc", "mlflow.models.model")
 
-METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 100  # limits of MLflow's API
-
-# Tags by which publication finds its own runs again.
-SUBJECT = "subject"  # what the run is about: a cell or the study
-CONTENT_HASH = "content_hash"
-CURRENT = "current"  # "true" on the one run that shows the subject as it is now
-
-
-@dataclass(frozen=True)
-class DatasetRef:
-    """The data of a run as MLflow shows it: where the files lie, their hash, what they hold."""
-
-    name: str
-    digest: str  # at most 36 characters
-    source: str
-    profile: str  # JSON
-    tags: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class RunContent:
-    """All that a run is to hold."""
-
-    subject: str
-    params: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    history: Sequence[tuple[str, int, float]] = ()  # metric, epoch, value
-    tags: Mapping[str, str] = field(default_factory=dict)
-    artifacts: Sequence[tuple[Path, str]] = ()  # file, folder among the run's artifacts ("" is the top)
-    dataset: DatasetRef | None = None
-
 
 def tracking_uri() -> str:
     """The store of MLFLOW_TRACKING_URI, else the database in the current folder."""
@@ -88,10 +42,14 @@ def tracking_uri() -> str:
 
 
 def artifact_root() -> str:
-    """The folder, as a URI, for artifacts of a database that is opened without a server: `mlartifacts` beside it.
+    """Where a database that is opened without a server keeps artifacts, as a URI.
 
-    An absolute file URI is the one form that this process and a server on the same database both can read.
+    That is MLFLOW_DEFAULT_ARTIFACT_ROOT, else the folder `mlartifacts` beside the database. An absolute file URI is the
+    one form of a folder that this process and a server on the same database both can read.
     """
+    if root := os.environ.get(ROOT_VARIABLE):
+        path = _local_path(root)
+        return root.rstrip("/") if path is None else path.absolute().as_uri()
     uri = tracking_uri()
     folder = _sqlite_path(uri).absolute().parent if uri.startswith(SQLITE) else Path.cwd()
     return (folder / "mlartifacts").as_uri()
@@ -117,111 +75,72 @@ def open_store() -> MlflowClient:
     return client
 
 
-def experiment_id(client: MlflowClient, name: str) -> str:
-    """The experiment of that name: found, brought back from the bin, or created.
+def find_experiment(client: MlflowClient, name: str) -> str | None:
+    """The id of the experiment of that name; None where there is none, or it lies in the bin.
 
     Raises:
         StudyError: its artifacts lie where this process cannot write.
     """
     experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        return client.create_experiment(name, artifact_location=_artifact_location(name))
+    if experiment is None or experiment.lifecycle_stage == LifecycleStage.DELETED:
+        return None
     _check_location(name, experiment.artifact_location)
-    if experiment.lifecycle_stage == LifecycleStage.DELETED:
-        client.restore_experiment(experiment.experiment_id)
     return experiment.experiment_id
 
 
-def runs_of(client: MlflowClient, experiment: str, subject: str) -> list[Run]:
-    """Our runs about a subject that are not deleted, newest first."""
-    return list(client.search_runs([experiment], f"tags.{SUBJECT} = '{subject}'", max_results=1000))
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The experiment of that name: found, brought back from the bin, or created; see `find_experiment`."""
+    if found := find_experiment(client, name):
+        return found
+    if binned := client.get_experiment_by_name(name):
+        client.restore_experiment(binned.experiment_id)
+        return binned.experiment_id
+    return client.create_experiment(name, artifact_location=_artifact_location(name))
 
 
-def run_in_step(runs: Sequence[Run], content_hash: str) -> Run | None:
-    """The finished run that holds this content and whose artifacts, which every run of ours has, are still there."""
-    for run in runs:
-        finished = run.info.status == "FINISHED" and run.data.tags.get(CONTENT_HASH) == content_hash
-        if finished and artifacts_exist(run.info.artifact_uri):
-            return run
-    return None
+def stored_files(client: MlflowClient, uri: str, thorough: bool = False) -> dict[str, str | None]:
+    """SHA-256 by path of each file under a folder of artifacts; empty where there is no such folder.
 
-
-def artifacts_exist(uri: str) -> bool:
-    """Whether a folder of artifacts is there; one that is not on this machine's disk is believed to be."""
-    path = _local_path(uri)
-    return path is None or path.is_dir()
-
-
-def start_run(client: MlflowClient, experiment: str, content: RunContent) -> str:
-    """The id of a new run with all its content but the metrics; it does not count before `finish_run`."""
-    tags = {SUBJECT: content.subject, CURRENT: "false", **content.tags}
-    run_id = client.create_run(experiment, run_name=content.subject, tags=tags).info.run_id
-    if content.dataset:
-        client.log_inputs(run_id, datasets=[_dataset_input(content.dataset)])
-    params = [Param(key, value) for key, value in content.params.items()]
-    for batch in _batches(params, PARAMS_PER_BATCH):
-        client.log_batch(run_id, params=batch)
-    for path, folder in content.artifacts:
-        client.log_artifact(run_id, str(path), folder or None)
-    return run_id
-
-
-def log_metrics(client: MlflowClient, run_id: str, content: RunContent, model_id: str | None = None) -> None:
-    """Writes the curves of training to the run, and the other metrics to the run and to the logged model."""
-    now_ms = int(time.time() * 1000)
-    data = (content.dataset.name, content.dataset.digest) if content.dataset else (None, None)
-    metrics = [Metric(name, value, now_ms, step) for name, step, value in content.history]
-    metrics += [
-        Metric(name, value, now_ms, 0, model_id, data[0], data[1], run_id) for name, value in content.metrics.items()
-    ]
-    for batch in _batches(metrics, METRICS_PER_BATCH):
-        client.log_batch(run_id, metrics=batch)
-
-
-def link_model(client: MlflowClient, run_id: str, model_id: str) -> None:
-    """Shows the logged model on the run's page: as its output where the run made it, else as its input."""
-    if client.get_logged_model(model_id).source_run_id == run_id:
-        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-    else:
-        client.log_inputs(run_id, models=[LoggedModelInput(model_id)])
-
-
-def finish_run(client: MlflowClient, run_id: str, content_hash: str) -> None:
-    """From here on the run counts."""
-    client.set_terminated(run_id, "FINISHED")
-    client.set_tag(run_id, CONTENT_HASH, content_hash)
-
-
-def make_current(client: MlflowClient, run_id: str, runs: Sequence[Run], replaces: Mapping[str, str]) -> None:
-    """Leaves `run_id` as the one current run of its subject among `runs`.
-
-    Leftovers, and runs it `replaces` (they carry the same values of these tags), go to MLflow's bin; a run of an
-    earlier checkpoint stays, as the evidence of its model version, and is no longer current.
+    Args:
+        thorough: what does not lie on this machine's disk is fetched to be read; else its hash is None.
     """
-    for run in runs:
-        if run.info.run_id == run_id:
-            continue
-        if not _counts(run) or (replaces and replaces.items() <= run.data.tags.items()):
-            client.delete_run(run.info.run_id)
-        elif run.data.tags.get(CURRENT) != "false":
-            client.set_tag(run.info.run_id, CURRENT, "false")
-    if client.get_run(run_id).data.tags.get(CURRENT) != "true":
-        client.set_tag(run_id, CURRENT, "true")
+    if _local_path(uri) is None and not thorough:
+        return dict.fromkeys(_listed(get_artifact_repository(uri, tracking_uri=client.tracking_uri), None))
+    with local_copy(client, uri) as folder:
+        return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files_under(folder)}
 
 
-def _counts(run: Run) -> bool:
-    return run.info.status == "FINISHED" and CONTENT_HASH in run.data.tags
+@contextmanager
+def local_copy(client: MlflowClient, uri: str) -> Iterator[Path]:
+    """A folder of artifacts as a folder of this machine, fetched for the time of the block where it lies elsewhere."""
+    if (path := _local_path(uri)) is not None:
+        yield path
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(get_artifact_repository(uri, tracking_uri=client.tracking_uri).download_artifacts("", scratch))
 
 
-def _dataset_input(dataset: DatasetRef) -> DatasetInput:
-    entity = Dataset(dataset.name, dataset.digest, "local", dataset.source, profile=dataset.profile)
-    return DatasetInput(entity, [InputTag(key, value) for key, value in dataset.tags.items()])
+@contextmanager
+def stored_file(client: MlflowClient, uri: str, name: str) -> Iterator[Path | None]:
+    """One file of a folder of artifacts, for the time of the block; None where it is not there."""
+    if (folder := _local_path(uri)) is not None:
+        yield folder / name if (folder / name).is_file() else None
+        return
+    repository = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
+    beside = repository.list_artifacts(name.rpartition("/")[0] or None)
+    if name not in {found.path for found in beside}:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield Path(repository.download_artifacts(name, scratch))
 
 
-def _batches(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
+def _listed(repository: ArtifactRepository, folder: str | None) -> Iterator[str]:
+    for found in repository.list_artifacts(folder):
+        if found.is_dir:
+            yield from _listed(repository, found.path)
+        else:
+            yield found.path
 
 
 def _artifact_location(experiment: str) -> str | None:
@@ -231,18 +150,19 @@ def _artifact_location(experiment: str) -> str | None:
 
 def _check_location(experiment: str, location: str) -> None:
     uri = tracking_uri()
-    if not uri.startswith(SQLITE):
+    if _scheme(uri) not in DATABASE_PORTS:
         return
-    path, root = _local_path(location), _local_path(artifact_root())
-    if path is None:
+    where = str(_sqlite_path(uri)) if uri.startswith(SQLITE) else _without_password(uri)
+    if urlsplit(location).scheme == "mlflow-artifacts":
         raise StudyError(
-            f"{_sqlite_path(uri)}: experiment {experiment} keeps its artifacts behind an MLflow server; "
+            f"{where}: experiment {experiment} keeps its artifacts behind an MLflow server; "
             f"set {URI_VARIABLE} to the server's address"
         )
-    if root is not None and not path.is_relative_to(root):
+    path, root = _local_path(location), _local_path(artifact_root())
+    if uri.startswith(SQLITE) and path and root and not path.is_relative_to(root):
         raise StudyError(
-            f"{_sqlite_path(uri)}: keeps its artifacts in {path}, outside {root}: the folder was moved; "
-            "delete mlflow.db and mlartifacts, then `dvc repro publish` rebuilds both"
+            f"{where}: keeps its artifacts in {path}, outside {root}: the folder was moved, or {ROOT_VARIABLE} "
+            "changed; delete mlflow.db and mlartifacts, then `dvc repro publish` rebuilds both"
         )
 
 

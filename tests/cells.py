@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
+
 from pipeline.files import sha256_of, write_text
 from pipeline.models.build import build_classifier
 from pipeline.models.checkpoint import CheckpointDescription, save_checkpoint
 from pipeline.params import Params, load_params
-from pipeline.publishing import Context, Published, publish_study
-from pipeline.records import Classification, Explanation, Receipt, Record, Summary, Trust
+from pipeline.publishing import Context, Drift, Published, check_study, publish_study
+from pipeline.records import Classification, Explanation, HeatmapLineage, Receipt, Record, Summary, Trust
 from pipeline.tracking import MlflowClient, open_store
 from tests.report.made_study import CLASSES, SIDE, make_study
 
@@ -39,11 +41,24 @@ def give_checkpoint(data: Path, dataset: str, model: str, seed: int) -> None:
         arch=ARCH, arch_options=ARCH_OPTIONS, weights="none", classes=classes, image_size_px=SIDE, mean=HALF, std=HALF
     )
     save_checkpoint(classifier, description, trained / "model.safetensors")
-    sha256 = sha256_of(trained / "model.safetensors")
-    stages = {"models": (Receipt, Classification), "heatmaps": (Explanation,), "scores": (Summary, Trust)}
-    for stage, records in stages.items():
-        for record in records:
-            change_record(data / stage / dataset / model, record, checkpoint_sha256=sha256)
+    speak_of(data, dataset, model, sha256_of(trained / "model.safetensors"))
+
+
+def speak_of(data: Path, dataset: str, model: str, checkpoint_sha256: str) -> None:
+    """Makes every file of the cell name that checkpoint, the heatmap archive too."""
+    trained, explained, scored = (data / stage / dataset / model for stage in ("models", "heatmaps", "scores"))
+    attributions = explained / "attributions.npz"
+    with np.load(attributions) as held:
+        arrays = {name: held[name] for name in held.files}
+    lineage = HeatmapLineage.model_validate_json(str(arrays.pop("lineage")))
+    renamed = lineage.model_copy(update={"checkpoint_sha256": checkpoint_sha256})
+    np.savez(attributions, **arrays, lineage=np.array(renamed.text()))
+    hashes = {"checkpoint_sha256": checkpoint_sha256, "attributions_sha256": sha256_of(attributions)}
+    for record in (Receipt, Classification):
+        change_record(trained, record, checkpoint_sha256=checkpoint_sha256)
+    change_record(explained, Explanation, **hashes)
+    for record in (Summary, Trust):
+        change_record(scored, record, **hashes)
 
 
 def change_record(folder: Path, record: type[Record], **changes: object) -> None:
@@ -70,12 +85,23 @@ class PublishedStudy:
         return self.folder / "data"
 
     @property
+    def context(self) -> Context:
+        return Context("c0ffee", self.folder / "dvc.lock")
+
+    @property
+    def promotion_log(self) -> Path:
+        return self.data / "promotions.jsonl"
+
+    @property
     def client(self) -> MlflowClient:
         return open_store()
 
     def publish(self) -> list[Published]:
         """Publishes busi-vit and the report."""
-        return publish_study(self.data, tiny_params(), Context("c0ffee", self.folder / "dvc.lock"))
+        return publish_study(self.data, tiny_params(), self.context, self.promotion_log)
+
+    def check(self) -> list[Drift]:
+        return check_study(self.data, tiny_params(), self.context, self.promotion_log)
 
 
 @contextmanager

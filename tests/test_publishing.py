@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import publishing, tracking
+from pipeline import publishing, runs
 from pipeline.errors import StudyError
-from pipeline.publishing import CellFiles, Context, cell_params, read_cell
-from pipeline.publishing.cells import data_md5
-from pipeline.publishing.runs import report_run
+from pipeline.publishing import CellFiles, Context, cell_params, wanted_cell
+from pipeline.publishing.files import checked_cell
+from pipeline.publishing.reports import report_run
+from pipeline.publishing.wanted import data_md5
 from pipeline.records import Audit, PretrainingReceipt, Summary
 from tests.cells import change_record, give_checkpoint, make_finished_study, published_study, tiny_params
 
@@ -39,6 +40,10 @@ def versions(study):
     return sorted(study.client.search_model_versions(f"name = '{NAME}'"), key=lambda version: int(version.version))
 
 
+def listed(study, cell, folder):
+    return study.client.list_artifacts(cell.run_id, folder)
+
+
 def rescore(study, insertion_auc):
     scored = study.data / "scores/busi/vit"
     metrics = Summary.read(scored).metrics
@@ -48,10 +53,10 @@ def rescore(study, insertion_auc):
 
 def contents(study):
     """What the store holds, without ids and times."""
-    runs = [run for name in ("busi", "study") for run in live_runs(study, name)]
+    live = [run for name in ("busi", "study") for run in live_runs(study, name)]
     return (
-        [(version.version, version.tags) for version in versions(study)],
-        sorted((run.info.run_name, run.data.params, run.data.metrics, run.data.tags["content_hash"]) for run in runs),
+        [(version.version, version.tags | {"evidence_run": "an id"}) for version in versions(study)],
+        sorted((run.info.run_name, run.data.params, run.data.metrics, run.data.tags["content_hash"]) for run in live),
     )
 
 
@@ -68,8 +73,11 @@ def test_a_cells_run_holds_params_metrics_data_and_files(study):
     assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
     assert run.data.tags["package/torch"] == "2.13.0"
     assert run.inputs.dataset_inputs[0].dataset.digest == ("d" * 32)
-    files = {file.path for file in study.client.list_artifacts(cell.run_id)}
-    assert {"receipt.json", "scores.csv", "localisation.csv", "summary.json", "predictions.csv", "audit.json"} <= files
+    files = {file.path for name in ("prepared", "models", "heatmaps", "scores") for file in listed(study, cell, name)}
+    assert {
+        "prepared/audit.json", "prepared/index.csv", "models/receipt.json", "models/predictions.csv",
+        "heatmaps/attributions.npz", "scores/scores.csv", "scores/localisation.csv", "scores/summary.json",
+    } <= files  # fmt: skip
     assert [file.path for file in study.client.list_artifacts(cell.run_id, "figures")] == ["figures/busi_training.png"]
 
 
@@ -95,6 +103,9 @@ def test_the_report_is_a_run_with_its_page_and_findings(study):
     run = study.client.get_run(study.publish()[-1].run_id)
     assert run.data.metrics == {"busi/vit/gradcam/insertion_auc": 0.5}
     assert run.data.tags["F1"] == "undecided"
+    version = versions(study)[-1]
+    assert run.data.tags["checkpoint/busi-vit"] == version.tags["checkpoint_sha256"]
+    assert [f"models:/{model.model_id}" for model in run.inputs.model_inputs] == [version.source]
     assert "report.html" in {file.path for file in study.client.list_artifacts(run.info.run_id)}
 
 
@@ -131,14 +142,14 @@ def test_a_changed_param_is_a_new_run_of_the_same_version(study):
     first = study.publish()[0]
     cell = CellFiles(study.data, "busi", "vit")
     params = {**cell_params(tiny_params(), "busi", "vit"), "score.batch_size": "7"}
-    second = publishing.publish_cell(study.client, cell, params, Context())
+    second = publishing.publish_cell(study.client, wanted_cell(cell, params, Context()))
     assert (second.created, second.version) == (True, first.version)
     assert study.client.get_run(second.run_id).data.params["score.batch_size"] == "7"
 
 
 def test_a_cut_off_publication_is_cleared_away(study):
     kept = study.publish()[0]
-    study.client.delete_tag(kept.run_id, tracking.CONTENT_HASH)
+    study.client.delete_tag(kept.run_id, runs.CONTENT_HASH)
     study.client.update_run(kept.run_id, "RUNNING")
     anew = study.publish()[0]
     assert anew.created
@@ -150,7 +161,9 @@ def test_deleted_artifacts_are_written_again_under_the_same_version(study):
     before = study.publish()[0]
     shutil.rmtree(os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///").replace("mlflow.db", "mlartifacts"))
     after = study.publish()[0]
-    assert (after.created, after.version) == (True, before.version)
+    assert (after.run_id, after.version) == (before.run_id, before.version)
+    assert any(problem.startswith("run: files missing: ") for problem in after.repaired)
+    assert any(problem.startswith("logged model: files missing: ") for problem in after.repaired)
     model_id = study.client.get_model_version(NAME, after.version).source.rpartition("/")[2]
     assert "MLmodel" in {file.path for file in study.client.list_logged_model_artifacts(model_id)}
 
@@ -188,7 +201,11 @@ def test_a_pretraining_is_a_run_with_its_recipe_losses_probes_and_card(study, tm
     assert "Phantoms are not patients" in run.data.tags["mlflow.note.content"]
     losses = study.client.get_metric_history(run.info.run_id, "train_loss")
     assert [loss.value for loss in losses] == pytest.approx([epoch["train_loss"] for epoch in receipt.history])
-    assert {file.path for file in study.client.list_artifacts(run.info.run_id)} == {"dino.json", "dino.md"}
+    assert {file.path for file in study.client.list_artifacts(run.info.run_id)} == {
+        "dino.json",
+        "dino.md",
+        "manifest.json",
+    }
 
 
 def test_a_pretraining_is_published_once(study, tmp_path):
@@ -210,14 +227,14 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     with (data / "models/busi/vit/model.safetensors").open("ab") as file:
         file.write(b"!")
     with pytest.raises(StudyError, match=r"model\.safetensors: not the file of its receipt.*finetune@busi-vit"):
-        read_cell(CellFiles(data, "busi", "vit"))
+        checked_cell(CellFiles(data, "busi", "vit"))
 
 
 def test_a_cell_of_other_data_is_refused(tmp_path):
     data = make_finished_study(tmp_path / "data")
     change_record(data / "prepared/busi", Audit, data_sha256="e" * 64)
     with pytest.raises(StudyError, match="prepared/busi: not the data of busi-vit"):
-        read_cell(CellFiles(data, "busi", "vit"))
+        checked_cell(CellFiles(data, "busi", "vit"))
 
 
 def test_the_hash_that_dvc_gives_the_data_is_read_from_its_lock(tmp_path):
@@ -237,10 +254,10 @@ def test_params_of_a_cell_are_flat_and_leave_out_the_others():
 
 def test_an_absent_report_is_named(tmp_path):
     with pytest.raises(StudyError, match=r"metrics\.json: no such file; run `dvc repro report`"):
-        report_run(tmp_path, [], Context())
+        report_run(tmp_path, {}, Context())
 
 
 def test_a_null_metric_of_the_report_is_left_out(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps({"busi": {"a": None, "b": 1.0}}))
     (tmp_path / "findings.json").write_text("[]")
-    assert report_run(tmp_path, [], Context()).metrics == {"busi/b": 1.0}
+    assert report_run(tmp_path, {}, Context()).metrics == {"busi/b": 1.0}

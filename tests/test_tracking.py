@@ -1,7 +1,6 @@
-"""Runs written to a real store and read back through MLflow's own client."""
+"""Stores that are opened, and experiments and files in them, by MLflow's own client."""
 
 import os
-import shutil
 import sqlite3
 from pathlib import Path
 from unittest import mock
@@ -10,11 +9,8 @@ import pytest
 
 from pipeline import tracking
 from pipeline.errors import StudyError
-from pipeline.tracking import DatasetRef, RunContent
 
 pytestmark = pytest.mark.slow
-
-DATASET = DatasetRef("busi", "d" * 32, "{}", '{"images": 4}', {"dvc_md5": "m"})
 
 
 @pytest.fixture(scope="module")
@@ -27,69 +23,6 @@ def client(tmp_path_factory):
 @pytest.fixture
 def experiment(client, request):
     return tracking.experiment_id(client, request.node.name)
-
-
-def finished(client, experiment, content_hash, **tags):
-    content = RunContent("busi-vit", tags=tags, artifacts=[(Path(__file__), "")])
-    run_id = tracking.start_run(client, experiment, content)
-    tracking.finish_run(client, run_id, content_hash)
-    return run_id
-
-
-def test_a_run_holds_its_content(client, experiment, tmp_path):
-    (tmp_path / "scores.csv").write_text("auc\n")
-    content = RunContent(
-        "busi-vit", {"seed": "0"}, {"gradcam/insertion_auc": 0.4}, [("train_loss", 1, 0.9), ("train_loss", 2, 0.5)],
-        {"arch": "tiny"}, [(tmp_path / "scores.csv", "tables")], DATASET,
-    )  # fmt: skip
-    run_id = tracking.start_run(client, experiment, content)
-    tracking.log_metrics(client, run_id, content)
-    run = client.get_run(run_id)
-    assert run.info.run_name == "busi-vit"
-    assert run.data.params == {"seed": "0"}
-    assert run.data.metrics == {"gradcam/insertion_auc": 0.4, "train_loss": 0.5}
-    assert [(m.step, m.value) for m in client.get_metric_history(run_id, "train_loss")] == [(1, 0.9), (2, 0.5)]
-    assert run.data.tags["arch"] == "tiny"
-    assert [file.path for file in client.list_artifacts(run_id, "tables")] == ["tables/scores.csv"]
-    dataset = run.inputs.dataset_inputs[0]
-    assert (dataset.dataset.name, dataset.dataset.digest, dataset.tags[0].value) == ("busi", "d" * 32, "m")
-
-
-def test_more_metrics_and_params_than_one_request_takes(client, experiment):
-    content = RunContent("s", {f"p{i}": "1" for i in range(150)}, history=[("loss", i, 1.0) for i in range(1500)])
-    run_id = tracking.start_run(client, experiment, content)
-    tracking.log_metrics(client, run_id, content)
-    assert len(client.get_metric_history(run_id, "loss")) == 1500
-    assert len(client.get_run(run_id).data.params) == 150
-
-
-def test_only_a_finished_run_with_its_hash_is_in_step(client, experiment):
-    cut_off = tracking.start_run(client, experiment, RunContent("busi-vit"))
-    client.set_tag(cut_off, tracking.CONTENT_HASH, "h")  # MLflow would list it as RUNNING for ever
-    runs = tracking.runs_of(client, experiment, "busi-vit")
-    assert [run.info.run_id for run in runs] == [cut_off]
-    assert tracking.run_in_step(runs, "h") is None
-    run_id = finished(client, experiment, "h")
-    runs = tracking.runs_of(client, experiment, "busi-vit")
-    assert tracking.run_in_step(runs, "h").info.run_id == run_id
-    assert tracking.run_in_step(runs, "other") is None
-
-
-def test_a_run_whose_artifacts_were_deleted_is_not_in_step(client, experiment):
-    run = client.get_run(finished(client, experiment, "h"))
-    assert tracking.run_in_step([run], "h")
-    shutil.rmtree(run.info.artifact_uri.removeprefix("file://"))
-    assert tracking.run_in_step([run], "h") is None
-
-
-def test_leftovers_and_replaced_runs_go_and_earlier_checkpoints_stay(client, experiment):
-    earlier = finished(client, experiment, "h1", checkpoint="a")
-    finished(client, experiment, "h2", checkpoint="b")
-    tracking.start_run(client, experiment, RunContent("busi-vit"))  # cut off
-    now = finished(client, experiment, "h3", checkpoint="b")
-    tracking.make_current(client, now, tracking.runs_of(client, experiment, "busi-vit"), {"checkpoint": "b"})
-    left = {run.info.run_id: run.data.tags["current"] for run in tracking.runs_of(client, experiment, "busi-vit")}
-    assert left == {earlier: "false", now: "true"}
 
 
 def test_a_deleted_experiment_comes_back(client, experiment):

@@ -48,7 +48,7 @@ def load_prepared(folder: Path) -> Prepared:
     audit = Audit.read(folder)
     try:
         index = pd.read_csv(folder / "index.csv", dtype=COLUMNS, keep_default_na=False)
-        traits = pd.read_csv(folder / "traits.csv", dtype=TRAIT_COLUMNS, keep_default_na=False)
+        traits = read_traits(folder)
         images = np.load(folder / "images.npy", mmap_mode="r")
         masks = np.load(folder / "masks.npy", mmap_mode="r") if audit.masks else None
     except FileNotFoundError as error:
@@ -58,11 +58,16 @@ def load_prepared(folder: Path) -> Prepared:
     square = (audit.images, audit.image_size_px, audit.image_size_px)
     if list(index.columns) != list(COLUMNS) or len(index) != audit.images:
         raise _inconsistent(folder, audit, "index.csv does not list the images of audit.json")
-    if list(traits.get("row", ())) != list(index["row"]):
+    if list(traits.index) != list(index["row"]):
         raise _inconsistent(folder, audit, "traits.csv does not list the rows of index.csv")
     if images.shape != (*square, 3) or (masks is not None and masks.shape != square):
         raise _inconsistent(folder, audit, "the arrays do not hold the images of audit.json")
-    return Prepared(images, masks, index, audit, traits.set_index("row"))
+    return Prepared(images, masks, index, audit, traits)
+
+
+def read_traits(folder: Path) -> pd.DataFrame:
+    """A level of each trait for each row of the set."""
+    return pd.read_csv(folder / "traits.csv", dtype=TRAIT_COLUMNS, keep_default_na=False).set_index("row")
 
 
 def to_tensor(images: UInt8[np.ndarray, "n s s 3"]) -> Float[Tensor, "n 3 s s"]:

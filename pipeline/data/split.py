@@ -4,14 +4,22 @@ Groups are dealt out one at a time, the largest first, each to the split that is
 what it is due. With enough single images every split gets exactly its due, which k folds cannot promise.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int64
 
 from pipeline.errors import StudyError
 
 SPLITS = ("train", "validation", "test")
+
+
+def split_sha256(index: pd.DataFrame, split: str) -> str:
+    """Of which images a split holds and how they are labelled: scores on unlike test splits are no comparison."""
+    held = index.loc[index["split"] == split, ["sha256", "label"]]
+    return hashlib.sha256(held.to_csv(index=False, header=False, lineterminator="\n").encode()).hexdigest()
 
 
 def split_groups(

@@ -23,7 +23,7 @@ from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.family import family_of
 from pipeline.packages import package_versions
 from pipeline.params import ExplainParams, MethodParams, StudyParams
-from pipeline.records import ATTRIBUTIONS, CHECKPOINT, ORACLE, SWAPPED, Explanation, Receipt
+from pipeline.records import ATTRIBUTIONS, CHECKPOINT, LINEAGE, ORACLE, SWAPPED, Explanation, HeatmapLineage, Receipt
 from pipeline.seeds import cell_seed
 
 logger = logging.getLogger(__name__)
@@ -100,8 +100,9 @@ def explain_cell(
     maps |= _swapped(explainer, task, maps) | _oracle(explainer, task)
     _tell_blank_maps(maps, f"{dataset}-{model}")
 
+    arrays = _arrays(task, maps, probabilities) | {LINEAGE: np.array(_lineage(receipt).text())}
     with whole_folder(heatmap_dir) as folder:
-        np.savez(folder / ATTRIBUTIONS, **_arrays(task, maps, probabilities))  # type: ignore[arg-type]  # numpy's stub
+        np.savez(folder / ATTRIBUTIONS, **arrays)  # type: ignore[arg-type]  # numpy's stub
         explanation = _record(explainer, receipt, task, maps, sha256_of(folder / ATTRIBUTIONS), study.seed)
         explanation.write(folder)
     return explanation
@@ -208,6 +209,15 @@ def _arrays(task: Task, maps: Maps, probabilities: Float32[np.ndarray, "images c
         arrays |= {f"rows_{rule}": task.rows[part], f"targets_{rule}": task.targets[part]}
         arrays |= {f"{name}/{rule}": map_[part] for name, map_ in maps.items()}
     return arrays
+
+
+def _lineage(receipt: Receipt) -> HeatmapLineage:
+    return HeatmapLineage(
+        dataset=receipt.dataset,
+        model=receipt.model,
+        checkpoint_sha256=receipt.checkpoint_sha256,
+        data_sha256=receipt.data_sha256,
+    )
 
 
 def _record(

@@ -1,15 +1,11 @@
-"""What every publication needs: where files came from, hashes of content, flat params."""
+"""What every publication needs: where files came from, and flat params."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import sha256_of
-
-FORMAT = 2  # goes into every content hash: raise it when what is published changes, and all is published anew
+from pipeline.runs import COMMIT
 
 
 @dataclass(frozen=True)
@@ -30,13 +26,8 @@ class Published:
     created: bool
     model_name: str | None = None  # None for the report
     version: str | None = None
-
-
-def hash_of(files: list[Path], folder: Path, params: Mapping[str, str]) -> str:
-    """SHA-256 over the names and contents of the files, and the params."""
-    content = [FORMAT, sorted(params.items())]
-    content += [(path.relative_to(folder).as_posix(), sha256_of(path)) for path in files]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    model_id: str | None = None  # of the logged model behind the version
+    repaired: tuple[str, ...] = ()  # what somebody had changed, and was set right
 
 
 def flat(nested: Mapping, separator: str) -> Iterator[tuple[str, Any]]:
@@ -53,7 +44,7 @@ def as_text(value: object) -> str:
 
 
 def commit_tag(context: Context) -> dict[str, str]:
-    return {"mlflow.source.git.commit": context.git_commit} if context.git_commit else {}
+    return {COMMIT: context.git_commit} if context.git_commit else {}
 
 
 def epochs(rows: Iterable[Mapping[Any, float | int]]) -> list[tuple[str, int, float]]:

@@ -1,6 +1,6 @@
 """The files of one cell (dataset, model) as they were left by fine-tuning, explaining and scoring, read and checked."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,12 @@ from pipeline.errors import StudyError
 from pipeline.files import sha256_of
 from pipeline.records import (
     ATTRIBUTIONS,
+    LINEAGE,
     ORACLE,
     SWAPPED,
     Classification,
     Explanation,
+    HeatmapLineage,
     Receipt,
     Summary,
     Trust,
@@ -61,6 +63,7 @@ class Heatmaps:
     targets: dict[str, Int64[np.ndarray, " n"]]
     probabilities: Float[np.ndarray, "n classes"]  # of the rows explained for their predicted class
     attributions: dict[str, Float[np.ndarray, "n h w"]]
+    lineage: HeatmapLineage
 
     def position(self, rule: str, row: int) -> int | None:
         """Where an image stands in the arrays of a rule; None if it was not explained so."""
@@ -113,7 +116,17 @@ def load_cells(data_dir: Path, datasets: Iterable[str], models: Iterable[str], s
 def load_cell(data_dir: Path, dataset: str, model: str, seed: int | None = None) -> Cell:
     """One cell; see `load_cells`."""
     repeat = "" if seed is None else f"seed_{seed}"
-    folders = {stage: data_dir / folder / repeat / dataset / model for stage, (folder, _) in NEEDED.items()}
+    folders = {stage: folder / repeat / dataset / model for stage, folder in stage_folders(data_dir).items()}
+    return read_cell(folders, dataset, model, seed)
+
+
+def stage_folders(top: Path) -> dict[str, Path]:
+    """Where each stage's files lie under data/, and under the artifacts of a cell's run."""
+    return {stage: top / folder for stage, (folder, _) in NEEDED.items()}
+
+
+def read_cell(folders: Mapping[str, Path], dataset: str, model: str, seed: int | None = None) -> Cell:
+    """The cell whose files lie in `folders`, one for each key of NEEDED; see `load_cells`."""
     _refuse_absent(folders, dataset, model, seed)
     trained, explained, scored = folders["finetune"], folders["explain"], folders["score"]
     cell = Cell(
@@ -150,6 +163,7 @@ def load_heatmaps(heatmap_dir: Path) -> Heatmaps:
         targets={rule: arrays[f"targets_{rule}"] for rule in ("predicted", "true")},
         probabilities=arrays["probabilities"],
         attributions={name: array for name, array in arrays.items() if "/" in name},
+        lineage=HeatmapLineage.model_validate_json(str(arrays[LINEAGE])),
     )
 
 
@@ -183,7 +197,7 @@ def _stage_of(stage: str, dataset: str, model: str, seed: int | None) -> str:
     return f"{stage}@{dataset}-{model}" if seed is None else f"{stage}_seed@{dataset}-{model}-{seed}"
 
 
-def _refuse_absent(folders: dict[str, Path], dataset: str, model: str, seed: int | None) -> None:
+def _refuse_absent(folders: Mapping[str, Path], dataset: str, model: str, seed: int | None) -> None:
     for stage, folder in folders.items():
         for name in NEEDED[stage][1]:
             if not (folder / name).is_file():
@@ -193,10 +207,12 @@ def _refuse_absent(folders: dict[str, Path], dataset: str, model: str, seed: int
 
 def _refuse_mixture(cell: Cell, attributions_sha256: str, seed: int | None) -> None:
     scored = (cell.explanation, cell.summary, cell.trust)
-    checkpoints = {record.checkpoint_sha256 for record in (cell.receipt, cell.classification, *scored)}
+    explained = cell.heatmaps.lineage
+    checkpoints = {record.checkpoint_sha256 for record in (cell.receipt, cell.classification, explained, *scored)}
     attributions = {attributions_sha256, *(record.attributions_sha256 for record in scored)}
-    if len(checkpoints) > 1 or len(attributions) > 1:
+    data = {record.data_sha256 for record in (cell.receipt, cell.classification, cell.explanation, cell.summary)}
+    if len(checkpoints) > 1 or len(attributions) > 1 or len(data) > 1:
         raise StudyError(
-            f"{cell.dataset}/{cell.model}: its files speak of different checkpoints or heatmaps; "
+            f"{cell.dataset}/{cell.model}: its files speak of different checkpoints, heatmaps or data; "
             f"run `dvc repro {_stage_of('score', cell.dataset, cell.model, seed)}`"
         )

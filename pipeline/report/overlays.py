@@ -15,11 +15,12 @@ import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from pipeline.data.prepared import Prepared, load_prepared
 from pipeline.errors import StudyError
 from pipeline.files import whole_folder
-from pipeline.records import Explanation, Receipt
+from pipeline.records import LINEAGE, Explanation, HeatmapLineage, Receipt
 from pipeline.report.cells import Heatmaps, load_heatmaps, refuse_other_images, title_of
 
 CONTACT_SHEET = "contact_sheet.jpg"
@@ -80,7 +81,8 @@ def draw_cell_overlays(prepared_dir: Path, model_dir: Path, heatmap_dir: Path, o
     folder = heatmap_dir / "overlays"
     with whole_folder(folder) as partial:
         names = [_save_overlay(pictures, key, partial) for row in rows[:overlays] for key in _keys(pictures, row)]
-        (partial / CONTACT_SHEET).write_bytes(small_jpeg(contact_sheet(pictures, rows[:CONTACT_SHEET_IMAGES])))
+        sheet = contact_sheet(pictures, rows[:CONTACT_SHEET_IMAGES])
+        (partial / CONTACT_SHEET).write_bytes(small_jpeg(sheet, comment=pictures.heatmaps.lineage.text()))
     return [folder / name for name in names]
 
 
@@ -239,8 +241,25 @@ def _keys(pictures: CellPictures, row: int) -> Iterator[tuple[int, str, str]]:
 def _save_overlay(pictures: CellPictures, key: tuple[int, str, str], folder: Path) -> str:
     row, method, rule = key
     name = f"{row}_{method}_{rule}.png"
-    overlay_picture(pictures, row, method, rule).save(folder / name, compress_level=1, compress_type=RUN_LENGTH)
+    picture, origin = (
+        overlay_picture(pictures, row, method, rule),
+        png_text(overlay_lineage(pictures, row, method, rule)),
+    )
+    picture.save(folder / name, compress_level=1, compress_type=RUN_LENGTH, pnginfo=origin)
     return name
+
+
+def overlay_lineage(pictures: CellPictures, row: int, method: str, rule: str) -> HeatmapLineage:
+    explained = pictures.heatmaps.predicted_class(row) if rule == "predicted" else pictures.label(row)
+    file = str(pictures.prepared.index["file"].iloc[row])
+    told = {"file": file, "method": method, "target": pictures.classes[explained]}
+    return pictures.heatmaps.lineage.model_copy(update=told)
+
+
+def png_text(lineage: HeatmapLineage) -> PngInfo:
+    info = PngInfo()
+    info.add_itxt(LINEAGE, lineage.text())
+    return info
 
 
 def _title(pictures: CellPictures, row: int, method: str, rule: str) -> list[tuple[str, tuple[int, int, int]]]:
@@ -283,11 +302,11 @@ def _paste_bar(page: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, 
     draw.text((x + BAR_PX + 4, y + PICTURE_PX - 14), "" if blank else "min", INK, font(11))
 
 
-def small_jpeg(picture: Image.Image) -> bytes:
+def small_jpeg(picture: Image.Image, comment: str = "") -> bytes:
     """JPEG at the best of a few qualities that stays within the limit; the last one whatever its size."""
     for quality in (88, 75, 55, 35):
         held = BytesIO()
-        picture.save(held, "JPEG", quality=quality, optimize=True)
+        picture.save(held, "JPEG", quality=quality, optimize=True, comment=comment)
         if held.tell() <= CONTACT_SHEET_BYTES:
             break
     return held.getvalue()

@@ -10,7 +10,17 @@ import pandas as pd
 from pipeline.data.prepared import COLUMNS
 from pipeline.files import sha256_of
 from pipeline.params import Params, load_params
-from pipeline.records import Audit, Classification, Dropped, Explanation, ProtocolScores, Receipt, Summary, Trust
+from pipeline.records import (
+    Audit,
+    Classification,
+    Dropped,
+    Explanation,
+    HeatmapLineage,
+    ProtocolScores,
+    Receipt,
+    Summary,
+    Trust,
+)
 from pipeline.report.page import write_report
 
 CLASSES = {"pbc": ("basophil", "eosinophil", "platelet"), "busi": ("normal", "benign", "malignant")}
@@ -162,7 +172,8 @@ def make_heatmaps(folder: Path, dataset: str, model: str, predictions: pd.DataFr
     for name in (*METHODS, *BASELINES):
         for rule, count in (("predicted", len(predictions)), ("true", len(wrong))):
             arrays[f"{name}/{rule}"] = rng.random((count, GRID, GRID), np.float32) ** (3 if name == "gradcam" else 1)
-    np.savez(folder / "attributions.npz", **arrays)
+    origin = HeatmapLineage(dataset=dataset, model=model, checkpoint_sha256=(model * 64)[:64], data_sha256="d" * 64)
+    np.savez(folder / "attributions.npz", **arrays, lineage=np.array(origin.text()))
     Explanation(
         dataset=dataset, model=model, checkpoint_sha256=(model * 64)[:64], data_sha256="d" * 64,
         attributions_sha256=sha256_of(folder / "attributions.npz"), methods=METHODS, baselines=BASELINES,
