@@ -2,12 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Processes beside each other with one thread each; a file's tests stay together, as they share what its fixtures make.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study pretrain ui ui-stop check format test test-fast bench clean
+.PHONY: help setup study pretrain ui ui-stop check format test test-fast test-services bench clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## install everything into .venv; nothing happens when it is up to date
 
@@ -45,11 +47,15 @@ format: setup  ## let ruff mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: setup  ## all tests
-	$(BIN)/python -m pytest
+test: setup  ## all tests, in two processes (JOBS=4: four)
+	$(PYTEST)
 
 test-fast: setup  ## the tests that take under a minute together
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
+
+test-services: setup  ## the tests against real servers: MLflow over SQLite, PostgreSQL and S3, webhooks, a new environment
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[services]'
+	SERVICES=1 $(BIN)/python -m pytest tests/services
 
 bench: setup  ## our speed beside that of our peers (11 minutes on 2 idle cores); writes benchmarks/RESULTS.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

@@ -6,31 +6,35 @@ error is the one that counts. A server lost in the middle costs the view; the re
 
 import argparse
 import base64
-import errno
 import functools
 import inspect
 import json
 import logging
 import os
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel
 
 import pipeline  # noqa: F401  (its import switches telemetry off, before Prefect is imported)
+from flows.command import run_main
 from flows.durations import slug, timed
 from flows.servers import address_of
-from pipeline.errors import StudyError
+from pipeline.errors import RefusalError, StudyError
 from pipeline.params import load_params
+
+Answer = TypeVar("Answer", bound=BaseModel)
 
 log = logging.getLogger("flows")
 
 HEALTH_TIMEOUT_S = 2
 PROGRESS_INTERVAL_S = 2
+ANSWER_TIMEOUT_S, ANSWER_INTERVAL_S = 7 * 24 * 3600, 2  # that a human has, and between looks for the answer
 
 # Set before Prefect is imported; a user's own setting wins.
 PREFECT_SETTINGS = {
@@ -194,13 +198,46 @@ def show_picture(key: str, path: Path, title: str) -> None:
     _artifact(lambda artifacts: artifacts.create_image_artifact(image_url=url, key=slug(key), description=title))
 
 
+def show_markdown(key: str, text: str, title: str) -> None:
+    """A page of Markdown on the flow run's page."""
+    _artifact(lambda artifacts: artifacts.create_markdown_artifact(markdown=text, key=slug(key), description=title))
+
+
+def ask_human(question: str, answer: Answer) -> Answer:
+    """Pauses the flow run until a human fills in the form on its page in the Prefect UI; here alone a server is needed.
+
+    Args:
+        question: Markdown, shown above the form, which holds `answer` at first.
+
+    Raises:
+        StudyError: there is no server, or it is lost while waiting.
+        RefusalError: nobody answered in time.
+    """
+    if not monitor.on():
+        raise StudyError("an approval is given in the Prefect UI, and no server is up; start one with `make ui`")
+    from prefect.exceptions import FlowPauseTimeout
+    from prefect.flow_runs import pause_flow_run
+    from prefect.input import RunInput
+
+    form = RunInput.subclass_from_base_model_type(type(answer)).with_initial_data(question, **answer.model_dump())
+    log.info("waiting for a human: Resume, on the run's page in the Prefect UI")
+    try:
+        given = pause_flow_run(form, timeout=ANSWER_TIMEOUT_S, poll_interval=ANSWER_INTERVAL_S)
+    except FlowPauseTimeout:
+        raise RefusalError("nobody answered in time; nothing was done") from None
+    except Exception as error:
+        raise StudyError(f"the Prefect server was lost while waiting ({_first_line(error)}); run again") from None
+    return type(answer).model_validate(given.model_dump())
+
+
 def main(flow: Flow) -> None:
-    """Command line of a stage: one option per argument of its function, required where that has no default."""
+    """Command line of a stage: an option per argument of its function, a flag if bool, required if without default."""
     run_main(lambda: _run_stage(flow, vars(_parser(flow).parse_args())))
 
 
 def _run_stage(flow: Flow, arguments: dict[str, Any]) -> None:
-    names = "-".join(str(value) for value in arguments.values() if value is not None)
+    told = {name: value for name, value in arguments.items() if value not in (None, False)}
+    names = "-".join(name if value is True else str(value) for name, value in told.items())
     with timed(f"{flow.name} {names}".rstrip()):
         flow(**arguments)
 
@@ -210,6 +247,9 @@ def _parser(flow: Flow) -> argparse.ArgumentParser:
     known = {"dataset": tuple(params.datasets), "model": tuple(params.models)}
     parser = argparse.ArgumentParser(prog=f"python -m flows.{flow.name}", description=inspect.getdoc(flow.function))
     for name, argument in inspect.signature(flow.function).parameters.items():
+        if argument.annotation is bool:
+            parser.add_argument(f"--{name}", action="store_true")
+            continue
         required = argument.default is argument.empty
         parser.add_argument(
             f"--{name}",
@@ -221,39 +261,12 @@ def _parser(flow: Flow) -> argparse.ArgumentParser:
     return parser
 
 
-def run_main(command: Callable[[], Any]) -> None:
-    """Runs a command for the shell: log lines to stderr, a user's problem as one line instead of a traceback."""
-    console = logging.StreamHandler(sys.stderr)
-    console.addFilter(_worth_a_line)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
-    for noisy in ("alembic", "httpx", "httpcore", "mlflow", "matplotlib", "timm"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    try:
-        command()
-    except StudyError as error:
-        _stop(str(error))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _stop(f"{error.filename or 'disk'}: no space left; free some and run again, nothing half-written stays")
-
-
-def _worth_a_line(record: logging.LogRecord) -> bool:
-    """Prefect's own lines stay in its UI, but for the address of the run; errors are reported once, by this module."""
-    return not record.name.startswith("prefect") or record.getMessage().startswith("View at")
-
-
 def _stop_sending_logs() -> None:
     """Takes Prefect's handlers off all loggers, so that a lost server is not asked to take every further line."""
     for logger in [logging.getLogger(name) for name in logging.root.manager.loggerDict]:
         for handler in list(logger.handlers):
             if type(handler).__module__.startswith("prefect"):
                 logger.removeHandler(handler)
-
-
-def _stop(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
 
 
 def _artifact(make: Callable[[Any], None]) -> None:

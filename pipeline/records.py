@@ -182,6 +182,10 @@ class HeatmapLineage(BaseModel):
     def text(self) -> str:
         return self.model_dump_json(exclude_none=True)
 
+    def told(self) -> list[str]:
+        """`method gradcam`, ...: what it says, for people."""
+        return [f"{name} {value}" for name, value in self.model_dump(exclude_none=True).items()]
+
 
 LINEAGE = "lineage"  # the name under which it is kept
 

@@ -4,9 +4,10 @@ A version is found again by the hash of its checkpoint. Its tags and description
 logged model keeps earlier values of a metric beside the newest, for MLflow takes none back.
 """
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -14,6 +15,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.entities.model_registry import RegisteredModel as MlflowRegisteredModel
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 CHECKPOINT = "checkpoint_sha256"
 MODEL = "model"
@@ -36,6 +38,7 @@ class VersionContent:
 
     tags: Mapping[str, str]
     description: str  # Markdown
+    params: Mapping[str, str] = field(default_factory=dict)  # of the logged model
 
     @property
     def identity(self) -> dict[str, str]:
@@ -125,9 +128,8 @@ def ensure_logged_model(
     if model and is_whole(model):
         return model.model_id
     if model is None:
-        model = client.create_logged_model(
-            experiment, content.tags[MODEL], run_id, dict(content.identity), model_type="classifier"
-        )
+        tags, params = dict(content.identity), dict(content.params)
+        model = client.create_logged_model(experiment, content.tags[MODEL], run_id, tags, params, "classifier")
     with tempfile.TemporaryDirectory() as folder:
         manifest_sha256 = save(model, Path(folder) / "model")
         client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
@@ -140,13 +142,13 @@ def ensure_version(client: MlflowClient, name: str, run_id: str, model_id: str, 
     """The number of the version of this checkpoint, showing `content`; created if there is none."""
     version = find_version(client, name, content.identity, model_id)
     if version is None:
-        source = f"models:/{model_id}"
-        return str(
-            client.create_model_version(
-                name, source, run_id, dict(content.tags), None, content.description, 0, model_id
-            ).version
-        )
-    _update_version(client, version, content)
+        source, tags = f"models:/{model_id}", dict(content.tags)
+        version = client.create_model_version(name, source, run_id, tags, None, content.description, 0, model_id)
+        # MLflow's own `register_model` leaves this too: the logged model's page shows its version by it.
+        link = [{"name": name, "version": str(version.version)}]
+        client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(link)})
+    else:
+        _update_version(client, version, content)
     return str(version.version)
 
 

@@ -99,13 +99,26 @@ def test_a_second_repro_runs_publish_only_and_writes_nothing_twice(study, mlflow
     assert _store(mlflow_client) == before
 
 
-def test_a_deleted_store_is_rebuilt_by_publish(study, mlflow_client):
-    before = _store(mlflow_client)
+def test_a_deleted_store_is_rebuilt_by_publish_with_its_champion(study, mlflow_client):
+    study.edit(lambda tree: tree["promotion"].update(conditions=[{"metric": "test/accuracy", "at_least": 0.0}]))
+    study.run("flows.promote", "--dataset", "busi", "--by", "tests")
+    before, champion = _store(mlflow_client), _champion(mlflow_client)
     for path in study.folder.glob("mlflow.db*"):
         path.unlink()
     shutil.rmtree(study.folder / "mlartifacts")
     study.run("flows.publish")
-    assert _store(_client(study)) == before
+    assert (_store(_client(study)), _champion(_client(study))) == (before, champion)
+    assert "champion" in study.run("flows.lineage", "--dataset", "busi").stdout
+
+
+def test_a_check_ends_with_1_where_somebody_edited_the_store_and_publish_mends_it(study, mlflow_client):
+    assert "agree" in study.run("flows.publish", "--check").stdout
+    version = mlflow_client.get_model_version_by_alias("busi-classifier", "champion")
+    mlflow_client.set_model_version_tag(version.name, version.version, "test/accuracy", "1.0000")
+    found = study.run("flows.publish", "--check", check=False)
+    assert (found.returncode, f"version {version.version}: tags edited: test/accuracy" in found.stdout) == (1, True)
+    study.run("flows.publish")
+    assert study.run("flows.publish", "--check").returncode == 0
 
 
 def test_a_learning_rate_concerns_its_models_cells_only(study):
@@ -156,12 +169,17 @@ def _client(study: Study):
     return MlflowClient(tracking_uri=f"sqlite:///{study.folder}/mlflow.db")
 
 
+def _champion(client) -> str:
+    return client.get_model_version_by_alias("busi-classifier", "champion").tags["checkpoint_sha256"]
+
+
 def _store(client) -> dict:
     """What the store holds, without ids and times."""
     versions = client.search_model_versions()
     experiments = client.search_experiments()
     runs = client.search_runs([experiment.experiment_id for experiment in experiments])
+    tags = [{key: value for key, value in version.tags.items() if key != "evidence_run"} for version in versions]
     return {
-        "versions": sorted((v.name, v.version, sorted(v.tags.items())) for v in versions),
+        "versions": sorted((v.name, v.version, sorted(told.items())) for v, told in zip(versions, tags, strict=True)),
         "runs": sorted((run.info.run_name, sorted(run.data.metrics.items())) for run in runs),
     }

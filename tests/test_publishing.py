@@ -13,7 +13,6 @@ from pipeline.errors import StudyError
 from pipeline.publishing import CellFiles, Context, cell_params, wanted_cell
 from pipeline.publishing.files import checked_cell
 from pipeline.publishing.reports import report_run
-from pipeline.publishing.wanted import data_md5
 from pipeline.records import Audit, PretrainingReceipt, Summary
 from tests.cells import change_record, give_checkpoint, make_finished_study, published_study, tiny_params
 
@@ -104,7 +103,7 @@ def test_the_report_is_a_run_with_its_page_and_findings(study):
     assert run.data.metrics == {"busi/vit/gradcam/insertion_auc": 0.5}
     assert run.data.tags["F1"] == "undecided"
     version = versions(study)[-1]
-    assert run.data.tags["checkpoint/busi-vit"] == version.tags["checkpoint_sha256"]
+    assert run.data.params["checkpoint/busi-vit"] == version.tags["checkpoint_sha256"]
     assert [f"models:/{model.model_id}" for model in run.inputs.model_inputs] == [version.source]
     assert "report.html" in {file.path for file in study.client.list_artifacts(run.info.run_id)}
 
@@ -240,9 +239,8 @@ def test_a_cell_of_other_data_is_refused(tmp_path):
 def test_the_hash_that_dvc_gives_the_data_is_read_from_its_lock(tmp_path):
     lock = {"stages": {"preprocess@busi": {"outs": [{"path": "data/prepared/busi", "md5": "abc.dir"}]}}}
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
-    assert data_md5(tmp_path / "dvc.lock", tmp_path / "data/prepared/busi") == "abc.dir"
-    assert data_md5(tmp_path / "dvc.lock", tmp_path / "data/prepared/pbc") is None
-    assert data_md5(tmp_path / "none.lock", tmp_path / "data/prepared/pbc") is None
+    assert Context(None, tmp_path / "dvc.lock").dvc_md5s == {tmp_path / "data/prepared/busi": "abc.dir"}
+    assert Context(None, tmp_path / "none.lock").dvc_md5s == {}
 
 
 def test_params_of_a_cell_are_flat_and_leave_out_the_others():

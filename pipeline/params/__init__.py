@@ -29,6 +29,7 @@ from pipeline.params.evidence import (
     ShortcutRule,
     SubstrateName,
 )
+from pipeline.params.promotion import Condition, PromotionParams
 from pipeline.params.section import Section, faults_of
 from pipeline.params.training import (
     AugmentationParams,
@@ -48,6 +49,7 @@ from pipeline.params.training import (
 __all__ = [
     "AugmentationParams",
     "CellPhantomParams",
+    "Condition",
     "DatasetParams",
     "DinoParams",
     "DistilledParams",
@@ -62,6 +64,7 @@ __all__ = [
     "PhantomSection",
     "PreprocessParams",
     "PretrainingParams",
+    "PromotionParams",
     "ProtocolParams",
     "ReportParams",
     "ScoreParams",
@@ -95,6 +98,7 @@ class Params(Section):
     score: ScoreParams
     report: ReportParams
     findings: FindingsParams
+    promotion: PromotionParams
 
     @model_validator(mode="after")
     def _study_names_known_keys(self) -> "Params":
@@ -108,6 +112,11 @@ class Params(Section):
     def _pretraining_sees_no_image_of_the_study(self) -> "Params":
         if self.pretraining.seed == self.phantom.seed:
             raise ValueError("pretraining.seed: must differ from phantom.seed, or the study's test images are learned")
+        return self
+
+    @model_validator(mode="after")
+    def _promotion_asks_for_what_is_scored(self) -> "Params":
+        self.promotion.refuse_unknown(tuple(self.datasets), self.explain.methods)
         return self
 
 

@@ -44,6 +44,8 @@ def _drift(client: tracking.MlflowClient, name: str, alias: str, checkpoint: str
         return Drift(name, f"{alias}: on no version, on {version.version} by the log", SET_AGAIN)
     if present != str(version.version):
         moved = f"{alias}: moved by hand from version {version.version} to {present}"
-        remedy = f"left there; `python -m flows.promote --version {present}` judges it and writes it into the log"
+        dataset = name.removesuffix("-classifier")
+        command = f"python -m flows.promote --dataset {dataset} --version {present}"
+        remedy = f"left there; `{command}` judges it and writes it into the log"
         return Drift(name, moved, remedy)
     return None

@@ -2,10 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipeline.runs import COMMIT
+
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the lock file is long; in C it is read in a tenth
 
 
 @dataclass(frozen=True)
@@ -13,7 +18,16 @@ class Context:
     """What a run tells about where its files came from, beyond the files."""
 
     git_commit: str | None = None
-    dvc_lock: Path | None = None  # read for the hash that DVC gives the prepared data
+    dvc_lock: Path | None = None
+
+    @cached_property
+    def dvc_md5s(self) -> dict[Path, str]:
+        """The hash under which DVC keeps each output; empty where there is no lock file."""
+        if self.dvc_lock is None or not self.dvc_lock.is_file():
+            return {}
+        lock = yaml.load(self.dvc_lock.read_text(encoding="utf-8"), Loader=YAML_LOADER) or {}
+        outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])]
+        return {(self.dvc_lock.parent / out["path"]).resolve(): out["md5"] for out in outs if "md5" in out}
 
 
 @dataclass(frozen=True)

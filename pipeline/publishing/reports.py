@@ -72,7 +72,7 @@ def report_run(report_dir: Path, checkpoints: Mapping[str, str], context: Contex
     """Page, tables and figures; all metrics as `busi/dino/gradcam/insertion_auc`, each finding's verdict as a tag.
 
     Args:
-        checkpoints: by cell, the hash of the one that the report speaks of; tags `checkpoint/busi-dino`.
+        checkpoints: by cell, the hash of the one that the report speaks of; params `checkpoint/busi-dino`.
 
     Raises:
         StudyError: there is no report.
@@ -85,11 +85,8 @@ def report_run(report_dir: Path, checkpoints: Mapping[str, str], context: Contex
     return runs.RunContent(
         subject=STUDY,
         metrics={key: value for key, value in flat(metrics, "/") if value is not None},
-        tags={
-            **{finding["id"]: finding["verdict"] for finding in findings},
-            **{f"checkpoint/{cell}": sha256 for cell, sha256 in checkpoints.items()},
-            **commit_tag(context),
-        },
+        params={f"checkpoint/{cell}": sha256 for cell, sha256 in checkpoints.items()},
+        tags={**{finding["id"]: finding["verdict"] for finding in findings}, **commit_tag(context)},
         artifacts=[(path, _folder_in(report_dir, path)) for path in files_under(report_dir) if path.name != PUBLISHED],
     )
 

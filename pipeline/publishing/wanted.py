@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from pipeline import data, registry, runs
 from pipeline.data.source import PHANTOM
@@ -62,7 +61,7 @@ class WantedCell:
             **self.context,
         }
         card = f"{self.card}\n[{RUN_LINK}](#/experiments/{experiment}/runs/{run_id})"
-        return registry.VersionContent(lineage | identity_tags(self.cell) | metrics, card)
+        return registry.VersionContent(lineage | identity_tags(self.cell) | metrics, card, self.run.params)
 
     def save_model(self, model: registry.LoggedModel, folder: Path) -> str:
         """Writes the logged model's files; the hash of their manifest comes back."""
@@ -84,7 +83,7 @@ def wanted_cell(files: CellFiles, params: Mapping[str, str], context: Context) -
     """
     cell = checked_cell(files)
     card = _card(cell, files, params)
-    md5 = data_md5(context.dvc_lock, files.prepared) if context.dvc_lock else None
+    md5 = context.dvc_md5s.get(files.prepared.resolve())
     told = {"git_commit": context.git_commit, "dvc_md5": md5}
     tags = {key: value for key, value in told.items() if value}
     return WantedCell(files, cell, cell_run(files, cell, params, context, card), card, tags)
@@ -124,7 +123,7 @@ def cell_run(files: CellFiles, cell: Cell, params: Mapping[str, str], context: C
         history=epochs(cell.history.to_dict(orient="records")),
         tags=tags,
         artifacts=list(files.artifacts()),
-        dataset=_dataset_ref(files, context.dvc_lock),
+        dataset=_dataset_ref(files, context),
     )
 
 
@@ -151,19 +150,9 @@ def cell_metrics(cell: Cell) -> dict[str, float]:
     return dict(flat({"test": cell.classification.test, **cell.summary.metrics, **variants, **checks}, "/"))
 
 
-def data_md5(dvc_lock: Path, folder: Path) -> str | None:
-    """The hash under which DVC keeps the folder; None where the lock file does not know it."""
-    if not dvc_lock.is_file():
-        return None
-    stages = (yaml.safe_load(dvc_lock.read_text(encoding="utf-8")) or {}).get("stages", {})
-    outs = [out for stage in stages.values() for out in stage.get("outs", [])]
-    paths = {(dvc_lock.parent / out["path"]).resolve(): out.get("md5") for out in outs}
-    return paths.get(folder.resolve())
-
-
-def _dataset_ref(files: CellFiles, dvc_lock: Path | None) -> runs.DatasetRef:
+def _dataset_ref(files: CellFiles, context: Context) -> runs.DatasetRef:
     audit = Audit.read(files.prepared)
-    md5 = data_md5(dvc_lock, files.prepared) if dvc_lock else None
+    md5 = context.dvc_md5s.get(files.prepared.resolve())
     profile = {"images": audit.images, "classes": audit.images_per_class, "splits": audit.images_per_split}
     return runs.DatasetRef(
         name=files.dataset,
