@@ -108,6 +108,7 @@ class PublishedStudy:
 def published_study(folder: Path) -> Iterator[PublishedStudy]:
     """busi-vit, finished and published; the store is the one of MLFLOW_TRACKING_URI while the block lasts."""
     with mock.patch.dict(os.environ, {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}):
+        os.environ.pop("MLFLOW_DEFAULT_ARTIFACT_ROOT", None)
         study = PublishedStudy(folder)
         make_finished_study(study.data)
         study.publish()

@@ -7,6 +7,8 @@ import pytest
 
 SAMPLES = Path(os.environ.get("STUDY_SAMPLES", Path(__file__).parents[2] / "shared" / "samples"))
 
+LONGEST = ("test_end_to_end.py", "test_page.py", "test_scoring.py", "test_training.py")
+
 
 @pytest.fixture(scope="session")
 def samples() -> Path:
@@ -14,3 +16,8 @@ def samples() -> Path:
     if not SAMPLES.is_dir():
         pytest.skip(f"no sample images at {SAMPLES}; set STUDY_SAMPLES")
     return SAMPLES
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the files that take longest, so that no process is left alone with one of them in the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))

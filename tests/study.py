@@ -10,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[1]
 CODE = ["flows", "pipeline", "dvc.yaml", ".dvcignore", ".gitignore", "params.yaml"]
 
@@ -93,11 +95,12 @@ def _merge(tree: dict, changes: dict) -> None:
 
 def _environment() -> dict[str, str]:
     """The tests' environment without addresses of servers that are not the study's own."""
-    mute = ("PREFECT_", "MLFLOW_TRACKING")
+    mute = ("PREFECT_", "MLFLOW_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(mute)}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # as an activated .venv does
     return kept | {
         "PATH": path,
         "OMP_NUM_THREADS": "1",
+        "PREFECT_PORT": str(free_port()),
         "DVC_SITE_CACHE_DIR": os.environ.get("DVC_SITE_CACHE_DIR", "/tmp/dvc-site"),
     }

@@ -49,6 +49,7 @@ def test_an_experiment_that_cannot_be_written_to_is_refused(client, location, re
 
 def test_without_a_variable_the_store_is_in_the_current_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     assert tracking.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
     assert tracking.artifact_root() == f"file://{tmp_path}/mlartifacts"
@@ -77,3 +78,16 @@ def test_a_database_of_another_program_is_refused(monkeypatch, tmp_path):
         database.execute("insert into alembic_version values ('ffffffffffff')")
     with pytest.raises(StudyError, match="cannot be opened as an MLflow store"):
         tracking.open_store()
+
+
+@pytest.mark.parametrize(("given", "root"), [("s3://study/", "s3://study"), ("kept", "file://{folder}/kept")])
+def test_artifacts_go_where_the_variable_says(monkeypatch, tmp_path, given, root):
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", given)
+    monkeypatch.chdir(tmp_path)
+    assert tracking.artifact_root() == root.format(folder=tmp_path)
+
+
+def test_artifacts_behind_a_server_are_not_written_past_it(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@127.0.0.1:9/mlflow")
+    with pytest.raises(StudyError, match=r"postgresql://me:\*\*\*@127.0.0.1:9/mlflow: .* behind an MLflow server"):
+        tracking._check_location("busi", "mlflow-artifacts:/1")

@@ -83,7 +83,7 @@ def _carry_out(client: tracking.MlflowClient, move: Move) -> None:
     wanted = _present_aliases(client, move.model_name, move.after)
     registry.move_aliases(client, move.model_name, wanted, never_absent=CHAMPION)
     for version, alias in _new_aliases(move, _present_aliases(client, move.model_name, move.before), wanted).items():
-        registry.tag_version(client, move.model_name, version, _tags(move, alias))
+        registry.tag_version(client, move.model_name, version, version_tags(move, alias))
     _write_audit(client, move, wanted.get(move.moved_alias))
     client.set_registered_model_tag(move.model_name, FINISHED, move.sha256)
 
@@ -103,7 +103,8 @@ def _write_audit(client: tracking.MlflowClient, move: Move, version: str | None)
         files = {"decision.json": move.model_dump_json(indent=2) + "\n", "decision.md": page}
         for name, text in files.items():
             write_text(Path(folder) / name, text)
-        tags = {**_tags(move, move.moved_alias), "dataset": move.dataset, "mlflow.note.content": page[:TAG_LENGTH]}
+        told = {"dataset": move.dataset, "mlflow.note.content": page[:TAG_LENGTH]}
+        tags = version_tags(move, move.moved_alias) | told
         artifacts = [(Path(folder) / name, "") for name in files]
         content = runs.RunContent(title(move), tags=tags, artifacts=artifacts)
         earlier = runs.runs_of(client, experiment, content.subject)
@@ -116,7 +117,7 @@ def _write_audit(client: tracking.MlflowClient, move: Move, version: str | None)
         runs.finish_run(client, run_id, content)
 
 
-def _tags(move: Move, alias: str) -> dict[str, str]:
+def version_tags(move: Move, alias: str) -> dict[str, str]:
     start, end = (ends.get(move.moved_alias) for ends in (move.before, move.after))
     told = {
         "alias": alias,

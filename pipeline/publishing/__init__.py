@@ -6,7 +6,7 @@ it. Nothing here decides anything; nothing of the study reads it back.
 
 from pathlib import Path
 
-from pipeline import registry, tracking
+from pipeline import tracking
 from pipeline.params import Params
 from pipeline.publishing.aliases import alias_drifts, restore_aliases
 from pipeline.publishing.cells import publish_cell
@@ -56,7 +56,7 @@ def publish_study(data_dir: Path, params: Params, context: Context, promotion_lo
     models = [each.model_id for each in published if each.model_id]
     report = publish_report(client, _report_run(data_dir, cells, context), models)
     for dataset in params.study.datasets:
-        restore_aliases(client, registry.model_name(dataset), promotion_log)
+        restore_aliases(client, dataset, promotion_log)
     return [*published, report]
 
 
@@ -74,7 +74,7 @@ def check_study(data_dir: Path, params: Params, context: Context, promotion_log:
         drifts += run_drifts(client, PRETRAINING, content, thorough=True)
     drifts += run_drifts(client, STUDY, _report_run(data_dir, cells, context), thorough=True)
     for dataset in params.study.datasets:
-        drifts += alias_drifts(client, registry.model_name(dataset), promotion_log)
+        drifts += alias_drifts(client, dataset, promotion_log)
     return drifts
 
 

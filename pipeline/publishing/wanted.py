@@ -13,6 +13,7 @@ from pipeline.data.split import split_sha256
 from pipeline.files import files_under, sha256_of, write_text
 from pipeline.params import Params, ShortcutRule
 from pipeline.publishing.content import Context, as_text, commit_tag, epochs, flat
+from pipeline.publishing.evaluation import evaluation_metrics
 from pipeline.publishing.files import CellFiles, checked_cell
 from pipeline.records import Audit, Manifest
 from pipeline.report.cells import Cell
@@ -119,7 +120,7 @@ def cell_run(files: CellFiles, cell: Cell, params: Mapping[str, str], context: C
     return runs.RunContent(
         subject=files.name,
         params=params,
-        metrics=cell_metrics(cell) | recall | dict(misclassified),
+        metrics=cell_metrics(cell) | recall | evaluation_metrics(cell.predictions) | dict(misclassified),
         history=epochs(cell.history.to_dict(orient="records")),
         tags=tags,
         artifacts=list(files.artifacts()),

@@ -177,21 +177,10 @@ def test_what_the_user_has_to_mend_ends_with_code_2(study, promote, options, wor
     assert words in error.splitlines()[-1]
 
 
-@pytest.fixture(scope="module")
-def prefect(published):
-    """The API address of a Prefect server of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(published.folder)
-        server = servers.SERVERS["prefect"]
-        servers.start(server, free_port())
-        yield servers.address_of("prefect")
-        servers.stop(server)
-
-
 @contextmanager
 def started(study, api, module, *options):
     """A command in a process of its own that reports to the server."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_API_URL": api, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_API_URL": api, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", module, *options],
         cwd=study.folder,
@@ -204,7 +193,20 @@ def started(study, api, module, *options):
         yield process
     finally:
         process.terminate()
-        process.wait()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def prefect(published):
+    """The API address of a Prefect server of its own, for which the deployments are served."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(published.folder)
+        server = servers.SERVERS["prefect"]
+        servers.start(server, free_port())
+        api = servers.address_of("prefect")
+        with started(published, api, "flows.deployments"):
+            yield api
+        servers.stop(server)
 
 
 def wait_for(look, timeout_s=120):
@@ -246,17 +248,16 @@ def test_rejected_by_a_human_nothing_moves(study, prefect):
 
 def test_a_promotion_started_and_approved_in_the_ui_moves_under_the_approvers_name(study, prefect):
     client = SyncPrefectClient(prefect)
-    with started(study, prefect, "flows.deployments"):
-        deployment = wait_for(lambda: next(iter(client.read_deployments()), None))
-        choices = deployment.parameter_openapi_schema["properties"]
-        assert sorted(choices["dataset"]["enum"]) == ["busi", "pbc"]
-        assert choices["alias"]["enum"] == ["champion", "challenger"]
-        client.create_flow_run_from_deployment(deployment.id, parameters={"dataset": "busi", "why": "asked"})
-        run = wait_for(lambda: paused_run(client))
-        keys = run.state.state_details.run_input_keyset
-        assert "| 2       | vit   | 1 of 1" in client.read_flow_run_input(run.id, keys["description"])
-        client.resume_flow_run(run.id, run_input={"approve": True, "by": "Grace Hopper", "why": "looked at it"})
-        wait_for(lambda: client.read_flow_run(run.id).state.is_completed())
+    deployment = wait_for(lambda: next(iter(client.read_deployments()), None))
+    choices = deployment.parameter_openapi_schema["properties"]
+    assert sorted(choices["dataset"]["enum"]) == ["busi", "pbc"]
+    assert choices["alias"]["enum"] == ["champion", "challenger"]
+    client.create_flow_run_from_deployment(deployment.id, parameters={"dataset": "busi", "why": "asked"})
+    run = wait_for(lambda: paused_run(client))
+    keys = run.state.state_details.run_input_keyset
+    assert "| 2       | vit   | 1 of 1" in client.read_flow_run_input(run.id, keys["description"])
+    client.resume_flow_run(run.id, run_input={"approve": True, "by": "Grace Hopper", "why": "looked at it"})
+    wait_for(lambda: client.read_flow_run(run.id).state.is_completed())
     assert aliases(study) == {"champion": "2", "challenger": "1"}
     move = read(study.promotion_log)[-1]
     assert (move.by, move.why) == ("Grace Hopper", "looked at it")

@@ -13,6 +13,7 @@ import pytest
 from flows import runner, servers
 from flows.runner import Step, main, show_table, stage
 from pipeline.errors import StudyError
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,7 @@ def server_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         server = servers.SERVERS["prefect"]
-        servers.start(server, servers._free_port(server.port + 1))
+        servers.start(server, free_port())
         yield folder
         servers.stop(server)
 
@@ -74,7 +75,7 @@ def test_without_a_server_a_stage_runs_plainly_and_says_so(no_server, caplog):
 
 
 def test_a_dead_address_is_noticed_and_the_stage_runs(no_server, monkeypatch, caplog):
-    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{servers._free_port(1)}/api")
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
     assert Step(lambda: 7)() == 7
     assert "does not answer" in caplog.text
 
@@ -186,6 +187,8 @@ def test_with_a_server_a_steps_error_is_its_own_and_the_run_failed(with_server):
 
 # A process of its own: Prefect remembers the first address that a process used.
 LOSING = """
+import sys
+
 from flows import servers
 from flows.runner import Step, run_main, stage
 
@@ -201,7 +204,7 @@ def orphan():
     servers.stop(servers.SERVERS["prefect"])
     return first, Step(step)("after")
 
-servers.start(servers.SERVERS["prefect"], servers._free_port(4200))
+servers.start(servers.SERVERS["prefect"], int(sys.argv[1]))
 run_main(lambda: print("result", orphan(), "calls", calls))
 """
 
@@ -210,7 +213,8 @@ run_main(lambda: print("result", orphan(), "calls", calls))
 def test_a_server_lost_in_the_middle_costs_the_view_not_the_result(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment["PYTHONPATH"] = str(ROOT)
-    run = subprocess.run([sys.executable, "-c", LOSING], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", LOSING, str(free_port())]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "result ('before', 'after') calls ['before', 'after']" in run.stdout, run.stderr
     assert "Prefect server lost" in run.stderr
     assert run.returncode == 0

@@ -9,8 +9,8 @@ import pytest
 from mlflow.models.evaluation.evaluators.classifier import _get_multiclass_classifier_metrics as with_probabilities
 
 from pipeline.metrics.classification import prediction_table
+from pipeline.publishing.evaluation import evaluation_metrics
 from tests.cells import published_study
-from tests.services.evaluation import evaluation_metrics
 from tests.services.page import run_documented
 
 pytestmark = pytest.mark.slow

@@ -54,6 +54,16 @@ def test_publishing_twice_writes_once(study):
     assert contents(study.client) == before
 
 
+def test_a_change_made_in_mlflow_is_found_and_set_right(study):
+    assert study.check() == []
+    wanted = study.client.get_model_version(NAME, "1").tags["gradcam/insertion_auc"]
+    study.client.set_model_version_tag(NAME, "1", "gradcam/insertion_auc", "0.9999")
+    assert [drift.problem for drift in study.check()] == ["version 1: tags edited: gradcam/insertion_auc"]
+    study.publish()
+    assert study.client.get_model_version(NAME, "1").tags["gradcam/insertion_auc"] == wanted
+    assert study.check() == []
+
+
 def test_a_run_holds_metrics_curves_and_files(study, tmp_path):
     run_id = study.publish()[0].run_id
     summary = Summary.read(study.data / "scores/busi/vit")
@@ -61,7 +71,7 @@ def test_a_run_holds_metrics_curves_and_files(study, tmp_path):
     assert run.data.metrics["gradcam/insertion_auc"] == summary.metrics["gradcam"]["insertion_auc"]
     losses = study.client.get_metric_history(run_id, "train_loss")
     assert [loss.value for loss in losses] == [1.0, 0.7, 0.5, 0.4, 0.3]
-    downloaded = study.client.download_artifacts(run_id, "scores.csv", str(tmp_path))
+    downloaded = study.client.download_artifacts(run_id, "scores/scores.csv", str(tmp_path))
     with open(downloaded, "rb") as file:
         assert file.read() == (study.data / "scores/busi/vit/scores.csv").read_bytes()
 
@@ -118,5 +128,5 @@ def test_make_ui_shows_what_was_published_straight_to_postgresql_and_s3(tmp_path
         run_id = study.publish()[0].run_id
         with started(mlflow_server_of_make_ui(), tmp_path) as address:
             assert MlflowClient(address).get_model_version(NAME, "1").tags["model"] == "vit"
-            with urllib.request.urlopen(f"{address}/get-artifact?path=scores.csv&run_uuid={run_id}") as answer:
+            with urllib.request.urlopen(f"{address}/get-artifact?path=scores/scores.csv&run_uuid={run_id}") as answer:
                 assert answer.read() == (study.data / "scores/busi/vit/scores.csv").read_bytes()
