@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from httpx import HTTPStatusError
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import ObjectNotFound
 
 from flows import runner, servers
 from flows.command import run_main
@@ -193,7 +196,7 @@ def started(study, api, module, *options):
         yield process
     finally:
         process.terminate()
-        process.communicate()
+        process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -231,16 +234,26 @@ def test_an_answer_without_a_yes_or_a_name_is_none(approval, words):
         refuse_unapproved("busi champion 1 -> 2", approval)
 
 
-def paused_run(client):
-    return next((run for run in client.read_flow_runs() if run.state_name == "Paused"), None)
+def question_to_a_human(client):
+    """The paused run and what its form shows; that is written a moment after the pause, and only then it can resume."""
+    for run in client.read_flow_runs():
+        if run.state_name == "Paused":
+            keys = run.state.state_details.run_input_keyset
+            with suppress(ObjectNotFound, HTTPStatusError):
+                return run, client.read_flow_run_input(run.id, keys["description"])
+    return None
+
+
+def answer(client, run, **given):
+    assert client.resume_flow_run(run.id, run_input=given).status == SetStateStatus.ACCEPT
 
 
 def test_rejected_by_a_human_nothing_moves(study, prefect):
     client = SyncPrefectClient(prefect)
     with started(study, prefect, "flows.promote", "--dataset", "busi", "--approve") as process:
-        run = wait_for(lambda: paused_run(client))
-        client.resume_flow_run(run.id, run_input={"approve": False, "by": "Grace", "why": "not yet"})
-        output = process.communicate()[0]
+        run, _ = wait_for(lambda: question_to_a_human(client))
+        answer(client, run, approve=False, by="Grace", why="not yet")
+        output = process.communicate(timeout=60)[0]
     assert process.returncode == 3, output
     assert "error: busi champion none -> 2: rejected by Grace; nothing was moved" in output
     assert (aliases(study), study.promotion_log.exists()) == ({}, False)
@@ -253,10 +266,9 @@ def test_a_promotion_started_and_approved_in_the_ui_moves_under_the_approvers_na
     assert sorted(choices["dataset"]["enum"]) == ["busi", "pbc"]
     assert choices["alias"]["enum"] == ["champion", "challenger"]
     client.create_flow_run_from_deployment(deployment.id, parameters={"dataset": "busi", "why": "asked"})
-    run = wait_for(lambda: paused_run(client))
-    keys = run.state.state_details.run_input_keyset
-    assert "| 2       | vit   | 1 of 1" in client.read_flow_run_input(run.id, keys["description"])
-    client.resume_flow_run(run.id, run_input={"approve": True, "by": "Grace Hopper", "why": "looked at it"})
+    run, question = wait_for(lambda: question_to_a_human(client))
+    assert "| 2       | vit   | 1 of 1" in question
+    answer(client, run, approve=True, by="Grace Hopper", why="looked at it")
     wait_for(lambda: client.read_flow_run(run.id).state.is_completed())
     assert aliases(study) == {"champion": "2", "challenger": "1"}
     move = read(study.promotion_log)[-1]
