@@ -2,7 +2,7 @@
 
 Run by hand, on an otherwise idle machine, in a checkout whose study is done:
     python -m benchmarks.serving                                  # prints a section for RESULTS.md; 10 minutes
-    python -m benchmarks.serving --trained data/models/busi/dino --seconds 2 --crowd-seconds 5   # a quick look
+    python -m benchmarks.serving --cell busi/dino --seconds 2 --crowd-seconds 5   # a quick look
 Two models are saved as publishing saves them, registered in a store of their own, and served by `flows.serve`: one of
 the study's, and a ViT-B/16 at 224 px with random weights. Ours and timm alone take turns.
 """
@@ -55,16 +55,17 @@ class Servable:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--trained", type=Path, default=Path("data/models/busi/vit"))
+    parser.add_argument("--cell", default="busi/vit")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=15, help="for each figure; at least three rounds are run")
     parser.add_argument("--crowd-seconds", type=float, default=60)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    trained, explained = (Path("data") / stage / args.cell for stage in ("models", "heatmaps"))
     with tempfile.TemporaryDirectory() as scratch, store(Path(scratch)):
         servables = [
-            publish("the study's ViT, 64 px", args.trained, Path(scratch), 1),
-            publish("ViT-B/16, 224 px", random_vit(args.trained, Path(scratch) / "vit_base"), Path(scratch), 2),
+            publish("the study's ViT, 64 px", trained, explained, Path(scratch), 1),
+            publish("ViT-B/16, 224 px", random_vit(trained, Path(scratch) / "vit_base"), explained, Path(scratch), 2),
         ]
         print(f"## Serving\n\nMeasured by `python -m benchmarks.serving` on: {machine()}.\n")
         print("| model | what | batch | median | p99 | images a second | rounds |\n|---|---|---|---|---|---|---|")
@@ -99,10 +100,10 @@ def random_vit(trained: Path, folder: Path) -> Path:
     return folder
 
 
-def publish(title: str, trained: Path, scratch: Path, version: int) -> Servable:
+def publish(title: str, trained: Path, explained: Path, scratch: Path, version: int) -> Servable:
     folder = scratch / f"servable_{version}"
     logged = SimpleNamespace(artifact_location=str(folder), model_id=f"m-{version:032}", source_run_id=None)
-    save_servable(logged, trained, folder)  # type: ignore[arg-type]
+    save_servable(logged, trained, explained, folder)  # type: ignore[arg-type]
     tags = {CHECKPOINT_TAG: Receipt.read(trained).checkpoint_sha256}
     open_store().create_model_version("busi-classifier", str(folder), tags=tags)
     return Servable(title, trained, folder, version)

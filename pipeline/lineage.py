@@ -119,9 +119,7 @@ def lineage_in(path: Path) -> HeatmapLineage:
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file") from None
     except (KeyError, ValueError, OSError, ValidationError, UnidentifiedImageError):
-        raise StudyError(
-            f"{path}: says nothing of its model; is it one of our heatmaps, and unchanged?"
-        ) from None
+        raise StudyError(f"{path}: says nothing of its model; is it one of our heatmaps, and unchanged?") from None
 
 
 def version_of_heatmap(client: tracking.MlflowClient, heatmap: HeatmapLineage) -> registry.ModelVersion:

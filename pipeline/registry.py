@@ -22,6 +22,7 @@ MODEL = "model"
 TEST_SPLIT = "test_split_sha256"
 EVIDENCE_RUN = "evidence_run"  # the run that holds the heatmaps and scores of a version as they are now
 MANIFEST = "manifest_sha256"  # of a logged model: the hash of the list of its files
+EXPLAINS = "explain_settings"  # of a logged model: what it tells its methods
 CONTEXT = ("git_commit", "dvc_md5")  # tags that tell where the files came from, and do not follow from them
 
 
@@ -39,6 +40,7 @@ class VersionContent:
     tags: Mapping[str, str]
     description: str  # Markdown
     params: Mapping[str, str] = field(default_factory=dict)  # of the logged model
+    model_tags: Mapping[str, str] = field(default_factory=dict)  # of the logged model, as it was last saved
 
     @property
     def identity(self) -> dict[str, str]:
@@ -133,7 +135,7 @@ def ensure_logged_model(
     with tempfile.TemporaryDirectory() as folder:
         manifest_sha256 = save(model, Path(folder) / "model")
         client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
-    client.set_logged_model_tags(model.model_id, {MANIFEST: manifest_sha256})
+    client.set_logged_model_tags(model.model_id, {**content.model_tags, MANIFEST: manifest_sha256})
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return model.model_id
 

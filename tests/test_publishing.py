@@ -5,16 +5,22 @@ import os
 import shutil
 from pathlib import Path
 
+import mlflow.pyfunc
+import numpy as np
 import pytest
 import yaml
 
 from pipeline import publishing, runs
+from pipeline.data.prepared import to_tensor
 from pipeline.errors import StudyError
+from pipeline.explain import explain
+from pipeline.models.checkpoint import load_checkpoint
 from pipeline.publishing import CellFiles, Context, cell_params, wanted_cell
 from pipeline.publishing.files import checked_cell
 from pipeline.publishing.reports import report_run
-from pipeline.records import Audit, PretrainingReceipt, Summary
+from pipeline.records import Audit, Explanation, PretrainingReceipt, Summary
 from tests.cells import change_record, give_checkpoint, make_finished_study, published_study, tiny_params
+from tests.serving.worlds import in_base64
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +141,22 @@ def test_new_scores_replace_the_run_and_keep_the_version(study):
     assert study.client.get_model_version(NAME, first.version).tags["gradcam/insertion_auc"] == "0.7125"
     inputs = study.client.get_run(second.run_id).inputs.model_inputs
     assert f"models:/{inputs[0].model_id}" == versions(study)[0].source
+
+
+def test_a_registered_model_explains_with_the_settings_that_its_heatmaps_were_made_with(study):
+    first = study.publish()[0]
+    settings = {"rollout_mode": "compat_vit_explain", "discard_ratio": 0.0}
+    change_record(study.data / "heatmaps/busi/vit", Explanation, settings=settings)
+    assert study.publish()[0].model_id == first.model_id
+    images = np.load(study.data / "prepared/busi/images.npy")[:1]
+    answer = mlflow.pyfunc.load_model(f"models:/{first.model_id}").predict(
+        in_base64(images), params={"method": "gradient_rollout", "target": "benign", "return_heatmap": True}
+    )
+    classifier, description = load_checkpoint(study.data / "models/busi/vit/model.safetensors")
+    asked = to_tensor(images), "gradient_rollout", [description.classes.index("benign")]
+    own, usual = (explain(classifier, *asked, **options)["gradient_rollout"][0] for options in (settings, {}))
+    np.testing.assert_array_equal(answer["attribution"][0], own.numpy())
+    assert not np.array_equal(own, usual)
 
 
 def test_a_changed_param_is_a_new_run_of_the_same_version(study):

@@ -66,8 +66,11 @@ def load_prepared(folder: Path) -> Prepared:
 
 
 def read_traits(folder: Path) -> pd.DataFrame:
-    """A level of each trait for each row of the set."""
-    return pd.read_csv(folder / "traits.csv", dtype=TRAIT_COLUMNS, keep_default_na=False).set_index("row")
+    """A level of each trait for each row of the set; raises ValueError where rows are not numbered."""
+    traits = pd.read_csv(folder / "traits.csv", dtype=TRAIT_COLUMNS, keep_default_na=False)
+    if "row" not in traits:
+        raise ValueError("traits.csv has no column row")
+    return traits.set_index("row")
 
 
 def to_tensor(images: UInt8[np.ndarray, "n s s 3"]) -> Float[Tensor, "n 3 s s"]:

@@ -2,9 +2,9 @@
 
 import logging
 
-from pipeline import integrity, registry, runs, tracking
+from pipeline import registry, runs, tracking
 from pipeline.publishing.content import Published
-from pipeline.publishing.drift import CellState, cell_state
+from pipeline.publishing.drift import CellState, cell_state, model_files
 from pipeline.publishing.wanted import WantedCell
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def publish_cell(client: tracking.MlflowClient, wanted: WantedCell) -> Published
         run_id,
         wanted.version(experiment, run_id),
         wanted.save_model,
-        lambda model: _model_is_whole(client, model),
+        lambda model: model.tags.get(registry.EXPLAINS) == wanted.explains and not model_files(client, model),
     )
     if not state.run:
         runs.link_models(client, run_id, [model_id])
@@ -58,8 +58,3 @@ def _repaired(client: tracking.MlflowClient, run: runs.Run, wanted: WantedCell, 
         client.set_tag(run.info.run_id, name, wanted.run.tags[name])
     runs.log_artifacts(client, run.info.run_id, wanted.run, state.damaged_files)
     return run.info.run_id
-
-
-def _model_is_whole(client: tracking.MlflowClient, model: registry.LoggedModel) -> bool:
-    manifest = model.tags.get(registry.MANIFEST, "")
-    return not integrity.kept_problems(client, model.artifact_location, manifest)

@@ -51,7 +51,7 @@ def cell_state(client: tracking.MlflowClient, wanted: WantedCell, thorough: bool
     damaged = _run_files(client, wanted, run, thorough)
     faults = [
         *_faults_of_run(wanted, run, version, damaged),
-        *_faults_of_model(client, model, thorough),
+        *_faults_of_model(client, wanted, model, thorough),
         *_faults_of_version(wanted, experiment, run, version),
         *_faults_of_registered_model(client, wanted),
     ]
@@ -87,14 +87,20 @@ def _faults_of_run(
     yield from _faults_of_files("run", damaged)
 
 
-def _faults_of_model(client: tracking.MlflowClient, model: registry.LoggedModel | None, thorough: bool) -> Faults:
+def _faults_of_model(
+    client: tracking.MlflowClient, wanted: WantedCell, model: registry.LoggedModel | None, thorough: bool
+) -> Faults:
     if model is None:
         yield "logged model: deleted", "saved again"
         return
-    manifest = model.tags.get(registry.MANIFEST, "")
-    yield from _faults_of_files(
-        "logged model", integrity.kept_problems(client, model.artifact_location, manifest, thorough)
-    )
+    if model.tags.get(registry.EXPLAINS) != wanted.explains:
+        yield "logged model: explains with other settings than its heatmaps were made with", "saved again"
+    yield from _faults_of_files("logged model", model_files(client, model, thorough))
+
+
+def model_files(client: tracking.MlflowClient, model: registry.LoggedModel, thorough: bool = False) -> dict[str, str]:
+    """By path, what is wrong with the files of a logged model."""
+    return integrity.kept_problems(client, model.artifact_location, model.tags.get(registry.MANIFEST, ""), thorough)
 
 
 def _faults_of_version(

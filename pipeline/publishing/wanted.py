@@ -50,6 +50,11 @@ class WantedCell:
         tags = {"title": spec.title, "classes": ", ".join(self.cell.receipt.classes)}
         return registry.RegisteredModel(registry.model_name(self.cell.dataset), text, tags)
 
+    @property
+    def explains(self) -> str:
+        """What the logged model tells its methods, as a tag."""
+        return json.dumps(self.cell.explanation.settings, sort_keys=True)
+
     def version(self, experiment: str, run_id: str) -> registry.VersionContent:
         """The tags that say what the version is and how it scored, and its card."""
         told = ("test", *self.cell.explanation.methods)  # the run and the logged model have the baselines too
@@ -62,13 +67,14 @@ class WantedCell:
             **self.context,
         }
         card = f"{self.card}\n[{RUN_LINK}](#/experiments/{experiment}/runs/{run_id})"
-        return registry.VersionContent(lineage | identity_tags(self.cell) | metrics, card, self.run.params)
+        shown = lineage | identity_tags(self.cell) | metrics
+        return registry.VersionContent(shown, card, self.run.params, {registry.EXPLAINS: self.explains})
 
     def save_model(self, model: registry.LoggedModel, folder: Path) -> str:
         """Writes the logged model's files; the hash of their manifest comes back."""
         from pipeline.serving import save_servable  # here: it imports torch, which is not needed where all is in step
 
-        save_servable(model, self.files.trained, folder)
+        save_servable(model, self.files.trained, self.files.explained, folder)
         write_text(folder / "README.md", card_file(self.cell, data.get(self.cell.dataset), self.card))
         files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files_under(folder)}
         manifest = Manifest(subject=self.name, params={}, files=files)

@@ -19,10 +19,10 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from pipeline.data.prepared import to_tensor
 from pipeline.errors import StudyError
 from pipeline.models.checkpoint import load_checkpoint
-from pipeline.records import HeatmapLineage, Receipt
+from pipeline.records import Explanation, HeatmapLineage, Receipt
 from pipeline.serving.answers import Heatmap, as_table
 from pipeline.serving.decoding import DecodedImage, decode_images, forms
-from pipeline.serving.heatmaps import OVERLAY_PX, explainer_of, fitting_methods, overlay_png
+from pipeline.serving.heatmaps import OVERLAY_PX, explainer_of, fitting_methods, overlay_png, settings_of
 from pipeline.serving.mlflow_server import is_mlflow_models_serve, mend_errors
 from pipeline.serving.refusals import Refusal
 from pipeline.serving.wanted import Wanted, read_wanted
@@ -40,8 +40,9 @@ class ServedClassifier(PythonModel):
         self.lineage = HeatmapLineage(
             dataset=receipt.dataset, model=receipt.model, checkpoint_sha256=receipt.checkpoint_sha256
         )
-        self.methods = fitting_methods(self.classifier)
-        self.explainer = explainer_of(self.classifier)
+        settings = settings_of(Explanation.read_from(Path(context.artifacts["explanation"])))
+        self.methods = fitting_methods(self.classifier, settings)
+        self.explainer = explainer_of(self.classifier, settings)
         self.decoders = ThreadPoolExecutor(os.cpu_count())
         if is_mlflow_models_serve():
             mend_errors()

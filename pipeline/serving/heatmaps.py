@@ -16,7 +16,7 @@ from pipeline.explain.public import DEFAULTS
 from pipeline.models.build import Classifier
 from pipeline.models.family import family_of
 from pipeline.params import MethodParams
-from pipeline.records import HeatmapLineage
+from pipeline.records import Explanation, HeatmapLineage
 from pipeline.report.overlays import RUN_LENGTH, draw_heatmap, png_text
 
 OVERLAY_PX = 448  # longest side of an overlay
@@ -31,16 +31,23 @@ class Explainer:
     """
 
     classifier: Classifier
+    settings: MethodParams
     lock: Lock
 
     def attribution(self, image: UInt8[np.ndarray, "s s 3"], method: str, target: int) -> Float32[np.ndarray, "h w"]:
-        """On the method's native grid, with the options as published."""
+        """On the method's native grid."""
+        options = self.settings.model_dump()
         with self.lock:
-            return explain(self.classifier, to_tensor(image[None]), (method,), [target])[method][0].numpy()
+            return explain(self.classifier, to_tensor(image[None]), (method,), [target], **options)[method][0].numpy()
 
 
-def explainer_of(classifier: Classifier) -> Explainer:
-    return Explainer(weight_sharing_copy(classifier), Lock())
+def explainer_of(classifier: Classifier, settings: MethodParams) -> Explainer:
+    return Explainer(weight_sharing_copy(classifier), settings, Lock())
+
+
+def settings_of(explanation: Explanation) -> MethodParams:
+    """What the methods were told when the study explained the model: a served heatmap is one that was scored."""
+    return MethodParams.model_validate(DEFAULTS | explanation.settings)
 
 
 def weight_sharing_copy(classifier: Classifier) -> Classifier:
@@ -49,9 +56,9 @@ def weight_sharing_copy(classifier: Classifier) -> Classifier:
     return copy.deepcopy(classifier, {**tensors, **{id(buffer): buffer for buffer in classifier.buffers()}})
 
 
-def fitting_methods(classifier: Classifier) -> tuple[str, ...]:
+def fitting_methods(classifier: Classifier, settings: MethodParams) -> tuple[str, ...]:
     """The methods that can explain this model."""
-    family, settings = family_of(classifier.backbone), MethodParams(**DEFAULTS)
+    family = family_of(classifier.backbone, settings.cam_layer)
     return tuple(name for name, method in METHODS.items() if method.refusal(family, settings) is None)
 
 

@@ -14,7 +14,7 @@ from mlflow.types.schema import AnyType
 from PIL import Image
 
 import pipeline
-from pipeline.records import CHECKPOINT, Receipt
+from pipeline.records import CHECKPOINT, Explanation, Receipt
 from pipeline.serving.answers import schema
 from pipeline.serving.classifier import COLUMN
 from pipeline.serving.wanted import PARAMS
@@ -30,8 +30,13 @@ REQUIREMENTS = (
 EXAMPLE_PARAMS = {"method": "gradcam", "target": "", "top_k": 2, "return_heatmap": True}
 
 
-def save_servable(model: "LoggedModel", model_dir: Path, folder: Path) -> None:
-    """Writes what MLflow keeps of a model into `folder`, from the checkpoint and the receipt in `model_dir`."""
+def save_servable(model: "LoggedModel", model_dir: Path, heatmap_dir: Path, folder: Path) -> None:
+    """Writes what MLflow keeps of a model into `folder`.
+
+    Args:
+        model_dir: has the checkpoint and its receipt.
+        heatmap_dir: has explanation.json, for the model explains as it was explained.
+    """
     receipt = Receipt.read(model_dir)
     package = Path(pipeline.__file__).parent
     identity = Model(
@@ -44,7 +49,11 @@ def save_servable(model: "LoggedModel", model_dir: Path, folder: Path) -> None:
         path=str(folder),
         mlflow_model=identity,
         python_model=str(package / "serving" / "entry.py"),
-        artifacts={"checkpoint": str(model_dir / CHECKPOINT), "receipt": str(model_dir / Receipt.file_name)},
+        artifacts={
+            "checkpoint": str(model_dir / CHECKPOINT),
+            "receipt": str(model_dir / Receipt.file_name),
+            "explanation": str(heatmap_dir / Explanation.file_name),
+        },
         code_paths=[str(package)],
         signature=signature(receipt.classes),
         input_example=(pd.DataFrame({COLUMN: [example_image(receipt.image_size_px)]}), EXAMPLE_PARAMS),

@@ -48,7 +48,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "no masks": (lambda folder: (folder / "masks.npy").unlink(), "masks.npy: no such file"),
     "no traits": (lambda folder: (folder / "traits.csv").unlink(), "traits.csv: no such file; run `dvc repro prep"),
     "short traits": (lambda folder: shorten(folder / "traits.csv"), "traits.csv does not list the rows of index.csv"),
-    "other traits": (lambda folder: (folder / "traits.csv").write_text("x\n"), "traits.csv does not list the rows"),
+    "other traits": (
+        lambda folder: (folder / "traits.csv").write_text("x\n"),
+        "traits.csv has no column row; run `dvc repro -f preprocess@busi",
+    ),
     "empty traits": (lambda folder: (folder / "traits.csv").write_text(""), "dvc repro -f preprocess@busi"),
     "cut images": (lambda folder: cut(folder / "images.npy"), "dvc repro -f preprocess@busi"),
     "cut index": (lambda folder: cut(folder / "index.csv"), "dvc repro -f preprocess@busi"),

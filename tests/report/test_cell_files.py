@@ -44,7 +44,9 @@ def test_a_repeats_missing_file_names_the_repeats_stage(repeated):
 def test_a_repeats_mixed_files_name_the_repeats_stage(repeated):
     changed = Receipt.read(model_dir("pbc", "vit", SEED)).model_copy(update={"checkpoint_sha256": "0" * 64})
     changed.write(model_dir("pbc", "vit", SEED))
-    with pytest.raises(StudyError, match="different checkpoints or heatmaps; run `dvc repro score_seed@pbc-vit-1`"):
+    with pytest.raises(
+        StudyError, match="different checkpoints, heatmaps or data; run `dvc repro score_seed@pbc-vit-1`"
+    ):
         load_cell(repeated.data, "pbc", "vit", SEED)
 
 
