@@ -1,11 +1,11 @@
 """Lineage: everything behind a registered version, and the version that a heatmap's file belongs to."""
 
 import argparse
-import subprocess
 from pathlib import Path
 
 from flows.command import run_main
 from flows.layout import PROMOTIONS
+from flows.revisions import revision_holding
 from flows.servers import page_of
 from pipeline.params import load_params
 
@@ -16,8 +16,9 @@ def lineage(dataset: str, version: str, as_json: bool) -> None:
     from pipeline.tracking import open_store
 
     found = lineage_of(open_store(), dataset, version, PROMOTIONS)
-    revision = revision_holding(found.dvc_md5) if found.dvc_md5 else None
-    print(found.model_dump_json(indent=2) if as_json else lineage_text(found, revision, page_of("mlflow")))
+    if found.dvc_md5 and (revision := revision_holding(found.dvc_md5)):
+        found = found.model_copy(update={"data_revision": revision})
+    print(found.model_dump_json(indent=2) if as_json else lineage_text(found, page_of("mlflow")))
 
 
 def lineage_of_file(file: Path, as_json: bool) -> None:
@@ -30,16 +31,6 @@ def lineage_of_file(file: Path, as_json: bool) -> None:
     if not as_json:
         print(f"{file}: {', '.join(heatmap.told())}\n")
     lineage(heatmap.dataset, str(version.version), as_json)
-
-
-def revision_holding(md5: str) -> str | None:
-    """The newest commit whose dvc.lock holds that hash; None outside git, or where it was never committed."""
-    changed = git("log", "--format=%H", f"-S{md5}", "--", "dvc.lock").split()
-    return next((commit for commit in changed if md5 in git("show", f"{commit}:dvc.lock")), None)
-
-
-def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout
 
 
 def command() -> None:

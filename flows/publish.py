@@ -3,17 +3,18 @@
 `--check` only looks: it lists where MLflow and the files disagree, and ends with exit code 1 if they do.
 """
 
-import subprocess
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flows.durations import read_durations
 from flows.layout import DATA, PROMOTIONS, REPORT
+from flows.revisions import commit, has_changes, revision_holding
 from flows.runner import Step, main, show_table, stage
 from flows.servers import page_of
 from pipeline.errors import OutOfStepError
 from pipeline.params import load_params
-from pipeline.publishing import Context, Drift, Published, check_study, publish_study
+from pipeline.publishing import Context, Drift, Published, Study, check_study, publish_study
 from pipeline.report.publication import Publication, VersionLink, write_published
 
 publish_step = Step(publish_study, retries=2)
@@ -22,19 +23,23 @@ page_step = Step(write_published)
 
 
 @stage("publish")
-def publish(check: bool = False) -> None:
-    """Bring MLflow's runs, models and versions in step with the files; with --check, only tell where they are not."""
-    told = context()
+def publish(check: bool = False, thorough: bool = False) -> None:
+    """Bring MLflow's runs, models and versions in step with the files.
+
+    --check only tells where they are not; --thorough reads the files that MLflow keeps behind a server too.
+    """
+    study = Study(DATA, load_params(), context(), PROMOTIONS)
     if check:
-        return tell(check_step(DATA, load_params(), told, PROMOTIONS))
-    published = publish_step(DATA, load_params(), told, PROMOTIONS)
+        return tell(check_step(study))
+    published = publish_step(study, thorough)
     rows = [
         {"model": p.model_name, "version": p.version, "new": p.created, "set right": "; ".join(p.repaired)}
         for p in published
         if p.model_name
     ]
     show_table("model-versions", rows, "Registered model versions")
-    page_step(REPORT, Publication(shown_commit(told), links(published, page_of("mlflow")), read_durations()))
+    told = Publication(study.context.told_commit, links(published, page_of("mlflow")), read_durations())
+    page_step(REPORT, told)
 
 
 def tell(drifts: Sequence[Drift]) -> None:
@@ -42,21 +47,17 @@ def tell(drifts: Sequence[Drift]) -> None:
     for drift in drifts:
         print(drift)
     if drifts:
-        raise OutOfStepError(f"MLflow and the files disagree in {len(drifts)} places; `python -m flows.publish` mends")
+        remedy = "`python -m flows.publish --thorough` mends what it can"
+        raise OutOfStepError(f"MLflow and the files disagree in {len(drifts)} places; {remedy}")
     print("MLflow and the files agree")
 
 
 def context() -> Context:
-    """The commit that is checked out, None outside git, and DVC's hashes."""
-    result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return Context(result.stdout.strip() or None, Path("dvc.lock"))
-
-
-def shown_commit(told: Context) -> str | None:
-    """With a word where files differ from it; dvc.lock does after every run that made something."""
-    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"]
-    changed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return f"{told.git_commit}, with changes" if told.git_commit and changed else told.git_commit
+    """What git and DVC tell of the files."""
+    found = Context(commit(), Path("dvc.lock"), has_changes())
+    prepared = {md5 for path, md5 in found.dvc_md5s.items() if path.parent == (DATA / "prepared").resolve()}
+    revisions = {md5: revision for md5 in prepared if (revision := revision_holding(md5))}
+    return replace(found, data_revisions=revisions)
 
 
 def links(published: Iterable[Published], page: str) -> list[VersionLink]:

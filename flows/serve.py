@@ -17,13 +17,13 @@ PORT = 5001
 
 def serve(dataset: str, alias: str, version: int | None, host: str, port: int) -> None:
     """Serve a registered version, the champion by default, until it is stopped."""
-    from pipeline.serving.application import find_served, listen, make_application, run  # torch is slow to import
+    from pipeline.serving.application import find_served, listen, load_served, run  # torch is slow to import
 
-    served = find_served(dataset, alias, version)
+    found = find_served(dataset, alias, version)
     with listen(host, port) as listener:
-        application = make_application(served)
+        served = load_served(found)
         log.info("serving %s at http://%s:%d/invocations", served, host, port)
-        run(application, listener)
+        run(served, listener)
 
 
 def main() -> None:

@@ -3,20 +3,26 @@
 The first is read from what MLflow keeps of the version, the second from what the heatmap's own file says.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, ValidationError
+import pandas as pd
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
 
-from pipeline import registry, runs, tracking
+from pipeline import integrity, registry, runs, tracking
+from pipeline.data.split import split_sha256
 from pipeline.errors import StudyError
 from pipeline.promotion.change import Holder, Move
 from pipeline.promotion.log import read
 from pipeline.promotion.registered import evidence_run
 from pipeline.publishing.reports import STUDY
-from pipeline.records import LINEAGE, HeatmapLineage, Manifest
+from pipeline.records import LINEAGE, HeatmapLineage, Manifest, Receipt
+
+CURVES = ("train_", "validation_", "learning_rate")  # metrics of each epoch
 
 
 class Promotion(BaseModel):
@@ -45,8 +51,9 @@ class Lineage(BaseModel):
     logged_model: str
     data_sha256: str
     dvc_md5: str | None
+    data_revision: str | None  # a commit whose dvc.lock holds dvc_md5
     test_split_sha256: str
-    git_commit: str | None
+    git_commit: str | None  # at which it was published
     experiment: str
     run_id: str
     params: dict[str, str]
@@ -56,41 +63,64 @@ class Lineage(BaseModel):
     promotions: tuple[Promotion, ...]  # oldest first
 
 
-def lineage_of(client: tracking.MlflowClient, dataset: str, number: str, promotion_log: Path) -> Lineage:
-    """Of a version of the dataset's classifier.
+def lineage_of(client: tracking.MlflowClient, dataset: str, asked: str, promotion_log: Path) -> Lineage:
+    """Of a version of the dataset's classifier, read from the files of its run and not from tags, where it can be.
+
+    Args:
+        asked: its number or an alias.
 
     Raises:
-        StudyError: there is no such version, or its run or its files are gone.
+        StudyError: there is no such version, or its run or its files are gone or altered.
     """
-    version = find_version(client, dataset, number)
+    version = find_version(client, dataset, asked)
     run = evidence_run(client, dataset, version)
-    tags = version.tags
-    with tracking.stored_file(client, run.info.artifact_uri, Manifest.file_name) as path:
-        if path is None:
-            raise StudyError(f"{version.name} {number}: its run's files are gone; `python -m flows.publish` may help")
-        manifest = Manifest.read_from(path)
+    manifest, receipt, split = _read_run(client, run)
     return Lineage(
         model_name=version.name,
         version=str(version.version),
         aliases=tuple(version.aliases),
-        dataset=dataset,
-        model=tags[registry.MODEL],
-        arch=tags["arch"],
-        weights=tags["weights"],
-        checkpoint_sha256=tags[registry.CHECKPOINT],
+        **receipt.model_dump(include={"dataset", "model", "arch", "weights", "checkpoint_sha256", "data_sha256"}),
         logged_model=str(version.source).rpartition("/")[2],
-        data_sha256=tags["data_hash"],
-        dvc_md5=tags.get("dvc_md5"),
-        test_split_sha256=tags[registry.TEST_SPLIT],
-        git_commit=tags.get("git_commit"),
+        dvc_md5=_dvc_md5(run),
+        data_revision=version.tags.get("data_revision"),
+        test_split_sha256=split,
+        git_commit=version.tags.get("git_commit"),
         experiment=run.info.experiment_id,
         run_id=run.info.run_id,
         params=manifest.params,
-        training={name: value for name, value in run.data.metrics.items() if "/" not in name},
+        training={name: value for name, value in run.data.metrics.items() if name.startswith(CURVES)},
         files=manifest.files,
-        report_run=_report_run(client, f"{dataset}-{tags[registry.MODEL]}", tags[registry.CHECKPOINT]),
-        promotions=tuple(_promotions(read(promotion_log), version.name, tags[registry.CHECKPOINT])),
+        report_run=_report_run(client, f"{dataset}-{receipt.model}", receipt.checkpoint_sha256),
+        promotions=tuple(_promotions(read(promotion_log), version.name, receipt.checkpoint_sha256)),
     )
+
+
+def _read_run(client: tracking.MlflowClient, run: runs.Run) -> tuple[Manifest, Receipt, str]:
+    """The run's manifest, the receipt of its checkpoint, and the hash of its test split."""
+    uri = run.info.artifact_uri
+    if damaged := integrity.kept_problems(client, uri, run.data.tags[runs.CONTENT_HASH]):
+        names = ", ".join(sorted(damaged)[:3])
+        raise StudyError(
+            f"run {run.info.run_id}: files missing or altered ({names}); `python -m flows.publish` may help"
+        )
+    with tracking.stored_file(client, uri, Manifest.file_name) as path:
+        manifest = Manifest.read_from(_there(path))
+    with tracking.stored_file(client, uri, f"models/{Receipt.file_name}") as path:
+        receipt = Receipt.read_from(_there(path))
+    with tracking.stored_file(client, uri, "prepared/index.csv") as path:
+        split = split_sha256(pd.read_csv(_there(path)), "test")
+    return manifest, receipt, split
+
+
+def _there(path: Path | None) -> Path:
+    assert path is not None  # it was looked for before
+    return path
+
+
+def _dvc_md5(run: runs.Run) -> str | None:
+    """Of the prepared data, as logged with the run: inputs of a run cannot be edited."""
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    return next((json.loads(each.dataset.source).get("dvc_md5") for each in inputs), None)
 
 
 def find_version(client: tracking.MlflowClient, dataset: str, asked: str) -> registry.ModelVersion:
@@ -118,7 +148,7 @@ def lineage_in(path: Path) -> HeatmapLineage:
         return HeatmapLineage.model_validate_json(_lineage_text(path))
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file") from None
-    except (KeyError, ValueError, OSError, ValidationError, UnidentifiedImageError):
+    except (KeyError, ValueError, OSError, EOFError, BadZipFile, Image.DecompressionBombError):
         raise StudyError(f"{path}: says nothing of its model; is it one of our heatmaps, and unchanged?") from None
 
 
@@ -148,7 +178,7 @@ def _lineage_text(path: Path) -> str | bytes:
 def _report_run(client: tracking.MlflowClient, cell: str, checkpoint: str) -> str | None:
     experiment = tracking.find_experiment(client, STUDY)
     found = runs.runs_of(client, experiment, STUDY) if experiment else []
-    about = (run for run in found if run.data.params.get(f"checkpoint/{cell}") == checkpoint)
+    about = (run for run in found if runs.counts(run) and run.data.params.get(f"checkpoint/{cell}") == checkpoint)
     return next((f"{run.info.experiment_id}/{run.info.run_id}" for run in about), None)
 
 
@@ -163,27 +193,26 @@ def _is_of(holder: Holder | None, checkpoint: str) -> bool:
     return holder is not None and holder.checkpoint_sha256 == checkpoint
 
 
-def lineage_text(lineage: Lineage, revision: str | None, page: str) -> str:
+def lineage_text(lineage: Lineage, page: str) -> str:
     """For people.
 
     Args:
-        revision: the git revision whose dvc.lock holds the data's hash; None where none does.
         page: the address of MLflow's pages.
     """
     aliases = f" ({', '.join(lineage.aliases)})" if lineage.aliases else ""
     lines = [f"{lineage.model_name} version {lineage.version}{aliases}"]
-    lines += [f"  {name:<12}{value}".rstrip() for name, value in _told(lineage, revision, page)]
+    lines += [f"  {name:<12}{value}".rstrip() for name, value in _told(lineage, page)]
     return "\n".join(lines)
 
 
-def _told(lineage: Lineage, revision: str | None, page: str) -> Iterator[tuple[str, str]]:
+def _told(lineage: Lineage, page: str) -> Iterator[tuple[str, str]]:
     yield "page", f"{page}/#/models/{lineage.model_name}/versions/{lineage.version}"
     yield "model", f"{lineage.model}: {lineage.arch}, started from {lineage.weights}"
     yield "checkpoint", f"{lineage.checkpoint_sha256}  (logged model {lineage.logged_model})"
     yield "data", f"{lineage.data_sha256}  (DVC {lineage.dvc_md5 or 'does not know it'})"
-    yield "", _get_data(lineage, revision)
+    yield "", _get_data(lineage)
     yield "test split", lineage.test_split_sha256
-    yield "commit", lineage.git_commit or "made outside git"
+    yield "published", f"at commit {lineage.git_commit}" if lineage.git_commit else "outside git"
     yield "run", f"{page}/#/experiments/{lineage.experiment}/runs/{lineage.run_id}"
     yield "params", f"{len(lineage.params)}, on the run's page and in its manifest.json"
     yield "training", ", ".join(f"{name} {value:.4g}" for name, value in sorted(lineage.training.items()))
@@ -196,11 +225,11 @@ def _told(lineage: Lineage, revision: str | None, page: str) -> Iterator[tuple[s
         yield promotion.alias, f"{promotion.at} by {promotion.by} ({promotion.action}){why}"
 
 
-def _get_data(lineage: Lineage, revision: str | None) -> str:
+def _get_data(lineage: Lineage) -> str:
     folder = f"data/prepared/{lineage.dataset}"
-    if revision is None:
+    if lineage.data_revision is None:
         return "no commit's dvc.lock holds it yet: git add dvc.lock, and commit"
-    return f"dvc get . {folder} --rev {revision[:12]} --out {lineage.dataset}"
+    return f"dvc get . {folder} --rev {lineage.data_revision[:12]} --out {lineage.dataset}"
 
 
 def _files(title: str, files: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -154,7 +154,7 @@ class Manifest(Record):
     """manifest.json among a run's artifacts: the run's other artifacts by path, with their SHA-256, and its params."""
 
     file_name: ClassVar[str] = "manifest.json"
-    form: Literal[3] = 3  # raise it when what is published changes, and all is published anew
+    form: int = 3  # raise it when what is published changes, and all is published anew
     subject: str
     params: dict[str, str]
     files: dict[str, str]

@@ -23,7 +23,11 @@ TEST_SPLIT = "test_split_sha256"
 EVIDENCE_RUN = "evidence_run"  # the run that holds the heatmaps and scores of a version as they are now
 MANIFEST = "manifest_sha256"  # of a logged model: the hash of the list of its files
 EXPLAINS = "explain_settings"  # of a logged model: what it tells its methods
-CONTEXT = ("git_commit", "dvc_md5")  # tags that tell where the files came from, and do not follow from them
+CONTEXT = (
+    "git_commit",
+    "dvc_md5",
+    "data_revision",
+)  # tags that tell where files came from, and do not follow from them
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,8 @@ def identity_of(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def ensure_registered_model(client: MlflowClient, wanted: RegisteredModel) -> None:
-    try:
-        found = client.get_registered_model(wanted.name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    found = _registered_model(client, wanted.name)
+    if found is None:
         client.create_registered_model(wanted.name, dict(wanted.tags), wanted.description)
         return
     if found.description != wanted.description:
@@ -69,11 +70,8 @@ def ensure_registered_model(client: MlflowClient, wanted: RegisteredModel) -> No
 
 def edited_model_fields(client: MlflowClient, wanted: RegisteredModel) -> list[str]:
     """Which of description and tags of a registered model do not say what they should; all where there is none."""
-    try:
-        found = client.get_registered_model(wanted.name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    found = _registered_model(client, wanted.name)
+    if found is None:
         return ["all"]
     edited = [key for key, value in wanted.tags.items() if found.tags.get(key) != value]
     return edited if found.description == wanted.description else ["description", *edited]
@@ -115,7 +113,7 @@ def ensure_logged_model(
     run_id: str,
     content: VersionContent,
     save: Callable[[LoggedModel, Path], str],
-    is_whole: Callable[[LoggedModel], bool],
+    is_whole: bool,
 ) -> str:
     """The id of the logged model that holds this checkpoint: found whole, else saved by `save` and uploaded.
 
@@ -124,10 +122,11 @@ def ensure_logged_model(
 
     Args:
         save: writes the model's files into a folder and returns the hash of their manifest.
+        is_whole: what is there needs no saving.
     """
     _clear_unfinished_models(client, experiment, content.identity)
     model = find_logged_model(client, experiment, content.identity)
-    if model and is_whole(model):
+    if model and is_whole:
         return model.model_id
     if model is None:
         tags, params = dict(content.identity), dict(content.params)
@@ -161,11 +160,20 @@ def edited_tags(version: ModelVersion, content: VersionContent) -> list[str]:
     return edited + _stale_metrics(version.tags, content.tags)
 
 
+def add_context(client: MlflowClient, version: ModelVersion, content: VersionContent) -> None:
+    """Tags of where the files came from that could not be told before: a commit may follow its study."""
+    for key in CONTEXT:
+        if key in content.tags and key not in version.tags:
+            client.set_model_version_tag(version.name, version.version, key, content.tags[key])
+
+
 def _update_version(client: MlflowClient, version: ModelVersion, content: VersionContent) -> None:
     for key in _stale_metrics(version.tags, content.tags):
         client.delete_model_version_tag(version.name, version.version, key)
+    same_evidence = version.tags.get(EVIDENCE_RUN) == content.tags[EVIDENCE_RUN]
+    kept = [key for key in CONTEXT if same_evidence and key in version.tags]  # where its files came from stays so
     for key, value in content.tags.items():
-        if version.tags.get(key) != value:
+        if version.tags.get(key) != value and key not in kept:
             client.set_model_version_tag(version.name, version.version, key, value)
     if version.description != content.description:
         client.update_model_version(version.name, version.version, content.description)

@@ -82,7 +82,7 @@ def runs_with(client: MlflowClient, experiment: str, content_hash: str) -> list[
 
 def run_holding(runs: Sequence[Run], content_hash: str) -> Run | None:
     """The newest finished run that was made with this content."""
-    return next((run for run in runs if _counts(run) and run.data.tags[CONTENT_HASH] == content_hash), None)
+    return next((run for run in runs if counts(run) and run.data.tags[CONTENT_HASH] == content_hash), None)
 
 
 def start_run(client: MlflowClient, experiment: str, content: RunContent) -> str:
@@ -145,7 +145,7 @@ def make_current(client: MlflowClient, run_id: str, runs: Sequence[Run], replace
     for run in runs:
         if run.info.run_id == run_id:
             continue
-        if not _counts(run) or (replaces and replaces.items() <= run.data.tags.items()):
+        if not counts(run) or (replaces and replaces.items() <= run.data.tags.items()):
             client.delete_run(run.info.run_id)
         elif run.data.tags.get(CURRENT) != "false":
             client.set_tag(run.info.run_id, CURRENT, "false")
@@ -169,7 +169,8 @@ def _equal(found: float | None, wanted: float) -> bool:
     return found is not None and (found == wanted or (math.isnan(found) and math.isnan(wanted)))
 
 
-def _counts(run: Run) -> bool:
+def counts(run: Run) -> bool:
+    """Whether it was written to the end."""
     return run.info.status == "FINISHED" and CONTENT_HASH in run.data.tags
 
 

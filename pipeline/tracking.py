@@ -55,6 +55,12 @@ def artifact_root() -> str:
     return (folder / "mlartifacts").as_uri()
 
 
+def store_exists() -> bool:
+    """Whether opening the store would not make it; one that is no file is believed to be there."""
+    uri = tracking_uri()
+    return not uri.startswith(SQLITE) or _sqlite_path(uri).is_file()
+
+
 def open_store() -> MlflowClient:
     """A client of the store; the database is created at the first opening.
 

@@ -13,7 +13,7 @@ from pipeline.files import sha256_of, write_text
 from pipeline.models.build import build_classifier
 from pipeline.models.checkpoint import CheckpointDescription, save_checkpoint
 from pipeline.params import Params, load_params
-from pipeline.publishing import Context, Drift, Published, check_study, publish_study
+from pipeline.publishing import Context, Drift, Published, Study, check_study, publish_study
 from pipeline.records import Classification, Explanation, HeatmapLineage, Receipt, Record, Summary, Trust
 from pipeline.tracking import MlflowClient, open_store
 from tests.report.made_study import CLASSES, SIDE, make_study
@@ -85,10 +85,6 @@ class PublishedStudy:
         return self.folder / "data"
 
     @property
-    def context(self) -> Context:
-        return Context("c0ffee", self.folder / "dvc.lock")
-
-    @property
     def promotion_log(self) -> Path:
         return self.data / "promotions.jsonl"
 
@@ -96,12 +92,16 @@ class PublishedStudy:
     def client(self) -> MlflowClient:
         return open_store()
 
-    def publish(self) -> list[Published]:
+    def publish(self, thorough: bool = False) -> list[Published]:
         """Publishes busi-vit and the report."""
-        return publish_study(self.data, tiny_params(), self.context, self.promotion_log)
+        return publish_study(self.study, thorough)
 
     def check(self) -> list[Drift]:
-        return check_study(self.data, tiny_params(), self.context, self.promotion_log)
+        return check_study(self.study)
+
+    @property
+    def study(self) -> Study:
+        return Study(self.data, tiny_params(), Context("c0ffee", self.folder / "dvc.lock"), self.promotion_log)
 
 
 @contextmanager

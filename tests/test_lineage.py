@@ -51,6 +51,23 @@ def test_a_version_leads_to_data_split_commit_params_curves_heatmaps_scores_and_
     assert report.data.params["checkpoint/busi-vit"] == one.checkpoint_sha256
 
 
+def test_edited_and_deleted_tags_change_nothing_of_what_is_told(study):
+    before = found(study)
+    study.client.set_model_version_tag("busi-classifier", "1", "data_hash", "a lie")
+    study.client.delete_model_version_tag("busi-classifier", "1", "arch")
+    assert found(study) == before
+
+
+def test_an_altered_file_of_the_run_is_named(study):
+    run = study.client.get_run(found(study).run_id)
+    receipt = Path(run.info.artifact_uri.removeprefix("file://")) / "models/receipt.json"
+    text = receipt.read_text()
+    receipt.write_text(text.replace('"epochs_run": 5', '"epochs_run": 6'))
+    with pytest.raises(StudyError, match=r"files missing or altered \(models/receipt.json\)"):
+        found(study)
+    receipt.write_text(text)
+
+
 def test_each_version_keeps_its_own_evidence(study):
     one, two = found(study, "1"), found(study, "2")
     assert one.checkpoint_sha256 != two.checkpoint_sha256
@@ -90,9 +107,11 @@ def test_an_overlay_names_its_image_method_and_target(study):
 
 def test_a_file_that_says_nothing_of_its_model_is_named(tmp_path):
     Image.new("RGB", (16, 16)).save(tmp_path / "plain.png")
-    (tmp_path / "broken.npz").write_bytes(b"PK")
+    np.savez(tmp_path / "whole.npz", lineage=np.zeros(999))
+    (tmp_path / "broken.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:600])
+    (tmp_path / "empty.npz").write_bytes(b"")
     np.savez(tmp_path / "other.npz", maps=np.zeros(3))
-    for name in ("plain.png", "broken.npz", "other.npz"):
+    for name in ("plain.png", "broken.npz", "empty.npz", "other.npz"):
         with pytest.raises(StudyError, match=f"{name}: says nothing of its model"):
             lineage.lineage_in(tmp_path / name)
     with pytest.raises(StudyError, match=r"none\.png: no such file"):

@@ -1,7 +1,6 @@
 """Model versions and their evidence, read back through MLflow's own client."""
 
 import os
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -30,9 +29,8 @@ def experiment(client, request):
 
 def content(checkpoint, description="text", **tags):
     metrics = {key.replace("__", "/"): value for key, value in tags.items()}
-    return VersionContent(
-        {"content_hash": "h", "model": "vit", "checkpoint_sha256": checkpoint, **metrics}, description
-    )
+    told = {"content_hash": "h", "evidence_run": "r", "model": "vit", "checkpoint_sha256": checkpoint}
+    return VersionContent(told | metrics, description)
 
 
 def save(model, folder):
@@ -41,12 +39,9 @@ def save(model, folder):
     return "hash of its manifest"
 
 
-def is_whole(model):
-    return Path(model.artifact_location.removeprefix("file://")).is_dir()
-
-
 def register(client, experiment, wanted):
     run_id = client.create_run(experiment).info.run_id
+    is_whole = registry.find_logged_model(client, experiment, wanted.identity) is not None
     model_id = registry.ensure_logged_model(client, experiment, run_id, wanted, save, is_whole)
     return registry.ensure_version(client, NAME, run_id, model_id, wanted)
 
@@ -101,3 +96,12 @@ def test_a_registered_model_is_brought_up_to_date(client):
     registry.ensure_registered_model(client, RegisteredModel(NAME, "Better words", {"classes": "a, b, c"}))
     found = client.get_registered_model(NAME)
     assert (found.description, found.tags["classes"]) == ("Better words", "a, b, c")
+
+
+def test_where_files_came_from_is_told_once_for_the_same_evidence(client, experiment):
+    number = register(client, experiment, content("origin", git_commit="first"))
+    register(client, experiment, content("origin", "new words", git_commit="later", data_revision="abc"))
+    tags = client.get_model_version(NAME, number).tags
+    assert (tags["git_commit"], tags["data_revision"]) == ("first", "abc")
+    register(client, experiment, content("origin", git_commit="third", evidence_run="another"))
+    assert client.get_model_version(NAME, number).tags["git_commit"] == "third"

@@ -4,6 +4,8 @@ Everything is keyed by hashes of content, so publishing twice writes once, and p
 it. Nothing here decides anything; nothing of the study reads it back.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import tracking
@@ -14,23 +16,22 @@ from pipeline.publishing.content import Context, Published
 from pipeline.publishing.drift import Drift, cell_state
 from pipeline.publishing.files import CellFiles
 from pipeline.publishing.reports import (
-    PRETRAINING,
     STUDY,
-    pretraining_run,
+    OwnRun,
+    own_pretraining,
     publish_pretraining,
-    publish_report,
-    read_pretraining,
+    publish_run,
     report_run,
     run_drifts,
 )
 from pipeline.publishing.wanted import WantedCell, cell_params, wanted_cell
-from pipeline.runs import RunContent
 
 __all__ = [
     "CellFiles",
     "Context",
     "Drift",
     "Published",
+    "Study",
     "cell_params",
     "check_study",
     "publish_cell",
@@ -40,55 +41,65 @@ __all__ = [
 ]
 
 
-def publish_study(data_dir: Path, params: Params, context: Context, promotion_log: Path) -> list[Published]:
+@dataclass(frozen=True)
+class Study:
+    """What is published, and what is known of it beside its files."""
+
+    data_dir: Path
+    params: Params
+    context: Context
+    promotion_log: Path
+
+    def cells(self) -> list[WantedCell]:
+        names = [(dataset, model) for dataset in self.params.study.datasets for model in self.params.study.models]
+        files = [CellFiles(self.data_dir, *name) for name in names]
+        params = [cell_params(self.params, *name) for name in names]
+        return [wanted_cell(*each, self.context) for each in zip(files, params, strict=True)]
+
+    def pretrainings(self) -> list[OwnRun]:
+        """Of the weights of the study's models that have a receipt beside them, each once."""
+        paths = dict.fromkeys(Path(self.params.models[model].weights) for model in self.params.study.models)
+        return [own_pretraining(path, self.context) for path in paths if path.with_suffix(".json").is_file()]
+
+    def report(self, cells: Sequence[WantedCell], models: Sequence[str] = ()) -> OwnRun:
+        checkpoints = {cell.name: cell.cell.receipt.checkpoint_sha256 for cell in cells}
+        return OwnRun(STUDY, report_run(self.data_dir / "report", checkpoints, self.context), models)
+
+
+def publish_study(study: Study, thorough: bool = False) -> list[Published]:
     """Every cell of the study, then its report; creates the store if there is none.
 
     Aliases that went with a store or a version are set again as the promotion log has them.
 
+    Args:
+        thorough: files behind a server are fetched to see whether they were altered; else they only have to be there.
+
     Raises:
         StudyError: the store does not answer, or a cell's files are absent, damaged or do not belong together.
     """
-    client = tracking.open_store()
-    cells = [wanted_cell(*each, context) for each in _cells(data_dir, params)]
-    published = [publish_cell(client, cell) for cell in cells]
-    for weights in _pretrained(params):
-        publish_pretraining(weights, context)
+    client, cells = tracking.open_store(), study.cells()
+    published = [publish_cell(client, cell, thorough) for cell in cells]
+    for pretraining in study.pretrainings():
+        publish_run(client, pretraining, thorough)
     models = [each.model_id for each in published if each.model_id]
-    report = publish_report(client, _report_run(data_dir, cells, context), models)
-    for dataset in params.study.datasets:
-        restore_aliases(client, dataset, promotion_log)
+    report = publish_run(client, study.report(cells, models), thorough)
+    for dataset in study.params.study.datasets:
+        restore_aliases(client, dataset, study.promotion_log)
     return [*published, report]
 
 
-def check_study(data_dir: Path, params: Params, context: Context, promotion_log: Path) -> list[Drift]:
-    """Every place where MLflow and the files disagree; changes nothing.
+def check_study(study: Study) -> list[Drift]:
+    """Every place where MLflow and the files disagree; changes nothing, and reads every file that MLflow keeps.
 
     Raises:
         StudyError: as `publish_study`.
     """
-    client = tracking.open_store()
-    cells = [wanted_cell(*each, context) for each in _cells(data_dir, params)]
+    if not tracking.store_exists():
+        return [Drift(tracking.tracking_uri(), "no such store", "made")]
+    client, cells = tracking.open_store(), study.cells()
     drifts = [drift for cell in cells for drift in cell_state(client, cell, thorough=True).drifts]
-    for weights in _pretrained(params):
-        content = pretraining_run(*read_pretraining(weights), context)
-        drifts += run_drifts(client, PRETRAINING, content, thorough=True)
-    drifts += run_drifts(client, STUDY, _report_run(data_dir, cells, context), thorough=True)
-    for dataset in params.study.datasets:
-        drifts += alias_drifts(client, dataset, promotion_log)
+    for own in (*study.pretrainings(), study.report(cells)):
+        drifts += run_drifts(client, own, thorough=True)
+    for dataset in study.params.study.datasets:
+        drifts += alias_drifts(client, dataset, study.promotion_log)
     return drifts
-
-
-def _cells(data_dir: Path, params: Params) -> list[tuple[CellFiles, dict[str, str]]]:
-    names = [(dataset, model) for dataset in params.study.datasets for model in params.study.models]
-    return [(CellFiles(data_dir, *name), cell_params(params, *name)) for name in names]
-
-
-def _pretrained(params: Params) -> list[Path]:
-    """The weights of the study's models that have a receipt beside them, each once."""
-    paths = dict.fromkeys(Path(params.models[model].weights) for model in params.study.models)
-    return [path for path in paths if path.with_suffix(".json").is_file()]
-
-
-def _report_run(data_dir: Path, cells: list[WantedCell], context: Context) -> RunContent:
-    checkpoints = {cell.name: cell.cell.receipt.checkpoint_sha256 for cell in cells}
-    return report_run(data_dir / "report", checkpoints, context)

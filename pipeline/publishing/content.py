@@ -1,7 +1,7 @@
 """What every publication needs: where files came from, and flat params."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,12 @@ class Context:
 
     git_commit: str | None = None
     dvc_lock: Path | None = None
+    has_changes: bool = False  # files differ from the commit
+    data_revisions: Mapping[str, str] = field(default_factory=dict)  # DVC's hash of data -> a commit that holds it
+
+    @property
+    def told_commit(self) -> str | None:
+        return f"{self.git_commit}, with changes" if self.git_commit and self.has_changes else self.git_commit
 
     @cached_property
     def dvc_md5s(self) -> dict[Path, str]:

@@ -29,6 +29,7 @@ class CellState:
     version: registry.ModelVersion | None
     drifts: tuple[Drift, ...]
     damaged_files: frozenset[str] = frozenset()  # of the run
+    model_is_whole: bool = False
     is_new: bool = False  # nothing of this checkpoint was ever published here
 
 
@@ -48,16 +49,16 @@ def cell_state(client: tracking.MlflowClient, wanted: WantedCell, thorough: bool
     if run is None and model is None and version is None:
         return _new(wanted, found)
 
-    damaged = _run_files(client, wanted, run, thorough)
+    damaged, model_faults = _run_files(client, wanted, run, thorough), _faults_of_model(client, wanted, model, thorough)
     faults = [
         *_faults_of_run(wanted, run, version, damaged),
-        *_faults_of_model(client, wanted, model, thorough),
+        *model_faults,
         *_faults_of_version(wanted, experiment, run, version),
         *_faults_of_registered_model(client, wanted),
     ]
     keeps = run is not None and model is not None and not runs.edited_values(run, wanted.run)
     drifts = tuple(Drift(wanted.name, problem, repair) for problem, repair in faults)
-    return CellState(found, run if keeps else None, version, drifts, frozenset(damaged))
+    return CellState(found, run if keeps else None, version, drifts, frozenset(damaged), not model_faults)
 
 
 def _new(wanted: WantedCell, found: Sequence[runs.Run]) -> CellState:
@@ -89,18 +90,14 @@ def _faults_of_run(
 
 def _faults_of_model(
     client: tracking.MlflowClient, wanted: WantedCell, model: registry.LoggedModel | None, thorough: bool
-) -> Faults:
+) -> list[tuple[str, str]]:
     if model is None:
-        yield "logged model: deleted", "saved again"
-        return
+        return [("logged model: deleted", "saved again")]
+    files = integrity.kept_problems(client, model.artifact_location, model.tags.get(registry.MANIFEST, ""), thorough)
+    faults = list(_faults_of_files("logged model", files))
     if model.tags.get(registry.EXPLAINS) != wanted.explains:
-        yield "logged model: explains with other settings than its heatmaps were made with", "saved again"
-    yield from _faults_of_files("logged model", model_files(client, model, thorough))
-
-
-def model_files(client: tracking.MlflowClient, model: registry.LoggedModel, thorough: bool = False) -> dict[str, str]:
-    """By path, what is wrong with the files of a logged model."""
-    return integrity.kept_problems(client, model.artifact_location, model.tags.get(registry.MANIFEST, ""), thorough)
+        faults.append(("logged model: explains with other settings than its heatmaps were made with", "saved again"))
+    return faults
 
 
 def _faults_of_version(

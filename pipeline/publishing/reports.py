@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import integrity, registry, runs, tracking
@@ -19,13 +20,13 @@ STUDY = "study"
 PRETRAINING = "pretraining"
 
 
-def publish_report(client: tracking.MlflowClient, content: runs.RunContent, models: Sequence[str]) -> Published:
-    """The report as a run; runs of earlier reports stay.
+@dataclass(frozen=True)
+class OwnRun:
+    """A run with no version behind it, and where it stands."""
 
-    Args:
-        models: ids of the logged models that it speaks of, which its page then links to.
-    """
-    return publish_run(client, STUDY, content, models)
+    experiment: str
+    content: runs.RunContent
+    models: Sequence[str] = ()  # ids of the logged models that it speaks of, which its page then links to
 
 
 def publish_pretraining(weights: Path, context: Context) -> Published:
@@ -34,7 +35,11 @@ def publish_pretraining(weights: Path, context: Context) -> Published:
     Raises:
         StudyError: the store does not answer, or the weights are not those of the receipt.
     """
-    return publish_run(tracking.open_store(), PRETRAINING, pretraining_run(*read_pretraining(weights), context), ())
+    return publish_run(tracking.open_store(), own_pretraining(weights, context))
+
+
+def own_pretraining(weights: Path, context: Context) -> OwnRun:
+    return OwnRun(PRETRAINING, pretraining_run(*read_pretraining(weights), context))
 
 
 def read_pretraining(weights: Path) -> tuple[PretrainingReceipt, list[Path]]:
@@ -91,32 +96,30 @@ def report_run(report_dir: Path, checkpoints: Mapping[str, str], context: Contex
     )
 
 
-def run_drifts(
-    client: tracking.MlflowClient, experiment_name: str, content: runs.RunContent, thorough: bool = False
-) -> list[Drift]:
+def run_drifts(client: tracking.MlflowClient, own: OwnRun, thorough: bool = False) -> list[Drift]:
     """Where MLflow does not hold the run as it should; looks, and changes nothing."""
-    experiment = tracking.find_experiment(client, experiment_name)
+    experiment, content = tracking.find_experiment(client, own.experiment), own.content
     found = runs.runs_of(client, experiment, content.subject) if experiment else []
     run = runs.run_holding(found, content.content_hash)
     if run is None:
         return [Drift(content.subject, "run: not in MLflow", "published")]
-    drifts = []
-    if edited := runs.edited_values(run, content):
-        drifts.append(Drift(content.subject, f"run: params or metrics edited: {listed(edited)}", "written anew"))
-    if edited := runs.edited_tags(run, content):
-        drifts.append(Drift(content.subject, f"run: tags edited: {listed(edited)}", "written anew"))
-    if damaged := integrity.file_problems(client, run.info.artifact_uri, content.manifest, thorough):
-        drifts.append(Drift(content.subject, f"run: files missing or altered: {listed(damaged)}", "written anew"))
-    return drifts
+    faults = {
+        "params or metrics edited": runs.edited_values(run, content),
+        "tags edited": runs.edited_tags(run, content),
+        "files missing or altered": integrity.file_problems(client, run.info.artifact_uri, content.manifest, thorough),
+    }
+    return [
+        Drift(content.subject, f"run: {fault}: {listed(names)}", "written anew")
+        for fault, names in faults.items()
+        if names
+    ]
 
 
-def publish_run(
-    client: tracking.MlflowClient, experiment_name: str, content: runs.RunContent, models: Sequence[str]
-) -> Published:
+def publish_run(client: tracking.MlflowClient, own: OwnRun, thorough: bool = False) -> Published:
     """A run that stands for itself; one that was edited or lost files is replaced, and what was found is named."""
-    experiment = tracking.experiment_id(client, experiment_name)
+    experiment, content = tracking.experiment_id(client, own.experiment), own.content
     found = runs.runs_of(client, experiment, content.subject)
-    held, drifts = runs.run_holding(found, content.content_hash), run_drifts(client, experiment_name, content)
+    held, drifts = runs.run_holding(found, content.content_hash), run_drifts(client, own, thorough)
     if held and not drifts:
         runs.make_current(client, held.info.run_id, found, {})
         return Published(content.subject, experiment, held.info.run_id, False)
@@ -124,7 +127,7 @@ def publish_run(
     for drift in repaired:
         log.info("%s", drift)
     run_id = runs.start_run(client, experiment, content)
-    runs.link_models(client, run_id, models)
+    runs.link_models(client, run_id, own.models)
     runs.log_metrics(client, run_id, content)
     runs.make_current(client, run_id, found, {})
     runs.finish_run(client, run_id, content)

@@ -91,7 +91,8 @@ def wanted_cell(files: CellFiles, params: Mapping[str, str], context: Context) -
     cell = checked_cell(files)
     card = _card(cell, files, params)
     md5 = context.dvc_md5s.get(files.prepared.resolve())
-    told = {"git_commit": context.git_commit, "dvc_md5": md5}
+    revision = context.data_revisions.get(md5) if md5 else None
+    told = {"git_commit": context.told_commit, "dvc_md5": md5, "data_revision": revision}
     tags = {key: value for key, value in told.items() if value}
     return WantedCell(files, cell, cell_run(files, cell, params, context, card), card, tags)
 

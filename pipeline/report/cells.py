@@ -156,8 +156,11 @@ def by_dataset(cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
 
 def load_heatmaps(heatmap_dir: Path) -> Heatmaps:
     """The arrays of attributions.npz."""
-    with np.load(heatmap_dir / ATTRIBUTIONS) as held:
+    path = heatmap_dir / ATTRIBUTIONS
+    with np.load(path) as held:
         arrays = {name: held[name] for name in held.files}
+    if LINEAGE not in arrays:
+        raise StudyError(f"{path}: does not say what it explains; run `dvc repro explain` to make it anew")
     return Heatmaps(
         rows={rule: arrays[f"rows_{rule}"] for rule in ("predicted", "true")},
         targets={rule: arrays[f"targets_{rule}"] for rule in ("predicted", "true")},
@@ -211,7 +214,8 @@ def _refuse_mixture(cell: Cell, attributions_sha256: str, seed: int | None) -> N
     checkpoints = {record.checkpoint_sha256 for record in (cell.receipt, cell.classification, explained, *scored)}
     attributions = {attributions_sha256, *(record.attributions_sha256 for record in scored)}
     data = {record.data_sha256 for record in (cell.receipt, cell.classification, cell.explanation, cell.summary)}
-    if len(checkpoints) > 1 or len(attributions) > 1 or len(data) > 1:
+    cells = {(record.dataset, record.model) for record in (cell.receipt, explained, *scored)}
+    if max(map(len, (checkpoints, attributions, data))) > 1 or cells != {(cell.dataset, cell.model)}:
         raise StudyError(
             f"{cell.dataset}/{cell.model}: its files speak of different checkpoints, heatmaps or data; "
             f"run `dvc repro {_stage_of('score', cell.dataset, cell.model, seed)}`"

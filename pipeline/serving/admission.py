@@ -13,29 +13,34 @@ PREDICTION_PATH = "/invocations"
 
 
 @dataclass(frozen=True)
-class RefusedRequest:
+class HttpRefusal:
     status: HTTPStatus
     line: str
 
 
-TOO_LARGE = RefusedRequest(
+@dataclass(frozen=True)
+class Admission:
+    scope: Scope
+    body: bytes
+
+
+TOO_LARGE = HttpRefusal(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     f"the request is larger than the {MAX_BODY_BYTES:,} bytes that are taken; send fewer or smaller images at a time",
 )
 # MLflow's server would take CSV, for which a column of any type has no meaning, and stumble over a missing type.
-WRONG_TYPE = RefusedRequest(
+WRONG_TYPE = HttpRefusal(
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the Content-Type must be {CONTENT_TYPE_JSON} (or {CONTENT_TYPE_PARQUET})"
 )
 
 
-def refused_by_head(scope: Scope) -> RefusedRequest | None:
-    headers = Headers(scope=scope)
-    length = headers.get("content-length", "")
-    if length.isdecimal() and int(length) > MAX_BODY_BYTES:
-        return TOO_LARGE
-    content_type = headers.get("content-type", "").partition(";")[0].strip()
-    predicts = (scope["method"], scope["path"]) == ("POST", PREDICTION_PATH)
-    return WRONG_TYPE if predicts and content_type not in (CONTENT_TYPE_JSON, CONTENT_TYPE_PARQUET) else None
+async def admit(scope: Scope, receive: Receive) -> Admission | HttpRefusal:
+    """The request, whole; refused by its head, or as soon as its body is too large, whatever its head said."""
+    scope = _with_content_type_in_lower_case(scope)
+    if refusal := _refusal_by_head(scope):
+        return refusal
+    body = await _read_body(receive)
+    return TOO_LARGE if body is None else Admission(scope, body)
 
 
 def until_sent(receive: Receive) -> Receive:
@@ -51,24 +56,6 @@ def until_sent(receive: Receive) -> Receive:
     return receive_more
 
 
-async def read_body(receive: Receive) -> bytes | None:
-    """The whole body; None as soon as it is too large, whatever its head said."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            return None
-        if not message.get("more_body"):
-            return bytes(body)
-
-
-async def discard(receive: Receive) -> None:
-    """What the client still sends is thrown away."""
-    while (await receive()).get("more_body"):
-        pass
-
-
 def replayed(body: bytes, receive: Receive) -> Receive:
     """The body that was read, as one message; after it whatever the client does next."""
     messages: list[Message] = [{"type": "http.request", "body": body}]
@@ -77,3 +64,37 @@ def replayed(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return receive_again
+
+
+async def discard(receive: Receive) -> None:
+    """What the client still sends is thrown away."""
+    while (await receive()).get("more_body"):
+        pass
+
+
+def _with_content_type_in_lower_case(scope: Scope) -> Scope:
+    """Case means nothing there, but MLflow's server compares letter by letter."""
+    headers = [(name, value.lower() if name == b"content-type" else value) for name, value in scope["headers"]]
+    return {**scope, "headers": headers}
+
+
+def _refusal_by_head(scope: Scope) -> HttpRefusal | None:
+    headers = Headers(scope=scope)
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+        return TOO_LARGE
+    content_type = headers.get("content-type", "").partition(";")[0].strip()
+    predicts = (scope["method"], scope["path"]) == ("POST", PREDICTION_PATH)
+    return WRONG_TYPE if predicts and content_type not in (CONTENT_TYPE_JSON, CONTENT_TYPE_PARQUET) else None
+
+
+async def _read_body(receive: Receive) -> bytes | None:
+    """None where it is too large."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            return None
+        if not message.get("more_body"):
+            return bytes(body)

@@ -9,15 +9,11 @@ from dataclasses import dataclass
 
 import mlflow.pyfunc
 import uvicorn
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import scoring_server
-from starlette.types import ASGIApp
+from mlflow.pyfunc import PyFuncModel, scoring_server
 
 from pipeline.errors import StudyError
-from pipeline.registry import CHECKPOINT
+from pipeline.registry import aliases_of, model_name, versions_of
 from pipeline.serving.gate import Gate
-from pipeline.serving.mlflow_server import mend_errors
 from pipeline.tracking import open_store, tracking_uri
 
 
@@ -27,14 +23,21 @@ class ServedVersion:
 
     name: str
     number: str
-    checkpoint_sha256: str
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    version: ServedVersion
+    model: PyFuncModel
+    checkpoint_sha256: str  # of the weights that answer
 
     def __str__(self) -> str:
-        return f"version {self.number} of {self.name} (checkpoint {self.checkpoint_sha256})"
+        return f"version {self.version.number} of {self.version.name} (checkpoint {self.checkpoint_sha256})"
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"X-Model-Version": f"{self.name}/{self.number}", "X-Checkpoint-SHA256": self.checkpoint_sha256}
+        version = f"{self.version.name}/{self.version.number}"
+        return {"X-Model-Version": version, "X-Checkpoint-SHA256": self.checkpoint_sha256}
 
 
 def find_served(dataset: str, alias: str, number: int | None) -> ServedVersion:
@@ -43,28 +46,23 @@ def find_served(dataset: str, alias: str, number: int | None) -> ServedVersion:
     Raises:
         StudyError: there is none.
     """
-    name = f"{dataset}-classifier"
-    version = _version(name, alias, number)
-    return ServedVersion(name, str(version.version), version.tags.get(CHECKPOINT, "unknown"))
-
-
-def _version(name: str, alias: str, number: int | None) -> ModelVersion:
-    client = open_store()
-    try:
-        if number is None:
-            return client.get_model_version_by_alias(name, alias)
-        return client.get_model_version(name, str(number))
-    except MlflowException as error:
+    client, name = open_store(), model_name(dataset)
+    found = aliases_of(client, name).get(alias) if number is None else str(number)
+    if found is None or found not in {str(version.version) for version in versions_of(client, name)}:
         wanted = f"alias {alias}" if number is None else f"version {number}"
-        remedy = f"promote one with `python -m flows.promote --dataset {name.removesuffix('-classifier')}`"
-        raise StudyError(f"{name}: {wanted} is not in the registry; {remedy}") from error
+        remedy = f"promote one with `python -m flows.promote --dataset {dataset}`"
+        raise StudyError(f"{name}: {wanted} is not in the registry; {remedy}")
+    return ServedVersion(name, found)
 
 
-def make_application(served: ServedVersion) -> ASGIApp:
+def load_served(version: ServedVersion) -> ServedModel:
+    """
+    Raises:
+        StudyError: the weights are not those of the receipt that is kept beside them.
+    """
     mlflow.set_tracking_uri(tracking_uri())
-    mend_errors()
-    model = mlflow.pyfunc.load_model(f"models:/{served.name}/{served.number}")
-    return Gate(scoring_server.init(model), served.headers)
+    model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.number}")
+    return ServedModel(version, model, model.unwrap_python_model().lineage.checkpoint_sha256)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -79,7 +77,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise StudyError(f"{host}:{port}: {error.strerror}; choose another --host or --port") from None
 
 
-def run(application: ASGIApp, listener: socket.socket) -> None:
+def run(served: ServedModel, listener: socket.socket) -> None:
     """Until the process is told to stop."""
+    application = Gate(scoring_server.init(served.model), served.headers)
     with suppress(KeyboardInterrupt):
         uvicorn.Server(uvicorn.Config(application, log_level="warning")).run([listener])

@@ -7,7 +7,7 @@ import base64
 import binascii
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT
 from PIL import Image
 
 from pipeline.data.images import MAX_PIXELS, MIN_SIDE_PX, UnreadableError, decode_image, to_square
-from pipeline.serving.limits import MAX_BODY_BYTES, MAX_FILE_BYTES
+from pipeline.serving.limits import MAX_BODY_BYTES, MAX_FILE_BYTES, in_server
 from pipeline.serving.refusals import Refusal
 
 PIXELS = "8-bit pixels as an array [h, w, 3] or [h, w]"
@@ -34,8 +33,9 @@ class DecodedImage:
 
 def decode_images(
     values: Sequence[object], image_size_px: int, picture_px: int | None, executor: Executor
-) -> list[DecodedImage]:
-    """
+) -> Iterator[DecodedImage]:
+    """The image of each value, in order; what is not yet begun when the caller stops is left undone.
+
     Args:
         picture_px: the longest side of the pictures; None where none are needed.
         executor: of threads, as Pillow lets others run while it decodes.
@@ -45,7 +45,7 @@ def decode_images(
     """
     decode_row = partial(_decode_row, image_size_px=image_size_px, picture_px=picture_px)
     run = executor.map if len(values) > 1 else map
-    return list(run(decode_row, count(), values))
+    return iter(run(decode_row, count(), values))
 
 
 def _decode_row(row: int, value: object, image_size_px: int, picture_px: int | None) -> DecodedImage:
@@ -53,7 +53,10 @@ def _decode_row(row: int, value: object, image_size_px: int, picture_px: int | N
         image = decode(value)
     except UnreadableError as error:
         raise Refusal(f"row {row}: {error}") from None
-    return DecodedImage(to_square(image, image_size_px), _bounded(image, picture_px) if picture_px else None)
+    square = to_square(image, image_size_px)
+    if picture_px:
+        image.thumbnail((picture_px, picture_px))  # in place: a copy first would double what a large image takes
+    return DecodedImage(square, image if picture_px else None)
 
 
 def decode(value: object) -> Image.Image:
@@ -71,29 +74,19 @@ def decode(value: object) -> Image.Image:
     raise UnreadableError(f"{given}; give {forms()}")
 
 
-def _bounded(image: Image.Image, longest_px: int) -> Image.Image:
-    picture = image.copy()
-    picture.thumbnail((longest_px, longest_px))
-    return picture
-
-
 def forms() -> str:
     """In words, what a value may be."""
-    files = "in base64" if reads_no_files() else "as bytes, in base64 or by its path"
+    files = "in base64" if in_server() else "as bytes, in base64 or by its path"
     return f"an image file {files}, or {PIXELS}"
 
 
-def reads_no_files() -> bool:
-    """In a server: no client may find out what lies on its disk."""
-    return bool(_MLFLOW_IS_IN_SERVING_ENVIRONMENT.get())
-
-
 def _names_file(text: str) -> bool:
-    return not reads_no_files() and os.path.isfile(text)
+    """In a server no text does: no client may find out what lies on its disk."""
+    return not in_server() and os.path.isfile(text)
 
 
 def _read_file(path: Path) -> bytes:
-    if reads_no_files():
+    if in_server():
         raise UnreadableError("a server reads no files; send the image itself")
     try:
         _check_length(path.stat().st_size, MAX_FILE_BYTES)
@@ -107,7 +100,7 @@ def _from_base64(text: str) -> bytes:
     try:
         return base64.b64decode("".join(text.split()), validate=True)  # the `base64` command breaks lines
     except (binascii.Error, ValueError):
-        reason = "text that is not base64" if reads_no_files() else "text that is neither base64 nor names a file"
+        reason = "text that is not base64" if in_server() else "text that is neither base64 nor names a file"
         raise UnreadableError(reason) from None
 
 

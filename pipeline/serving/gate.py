@@ -3,18 +3,11 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.serving.admission import (
-    TOO_LARGE,
-    RefusedRequest,
-    discard,
-    read_body,
-    refused_by_head,
-    replayed,
-    until_sent,
-)
+from pipeline.serving.admission import HttpRefusal, admit, discard, replayed, until_sent
 from pipeline.serving.refusals import as_error_body, error_body
 
 LINGER_S = 10  # for which what a refused client still sends is thrown away: it would not see the answer before
@@ -34,19 +27,47 @@ class Gate:
             await self.application(scope, receive, send)
             return
         send = _with_headers(send, self.headers)
-        refused = refused_by_head(scope)
         request = until_sent(receive)
-        body = None if refused else await read_body(request)
-        if body is None:
-            await _refuse(refused or TOO_LARGE, request, send)
+        admitted = await admit(scope, request)
+        if isinstance(admitted, HttpRefusal):
+            await _refuse(admitted, request, send)
         else:
-            await self.application(scope, replayed(body, receive), _with_errors_in_one_line(send))
+            await self._answer(admitted.scope, replayed(admitted.body, receive), send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        errors = _Errors(send)
+        try:
+            await self.application(scope, receive, errors.hold)
+        except RecursionError:  # of Python's JSON parser
+            errors.status, errors.body = HTTPStatus.BAD_REQUEST, b"the JSON is nested too deeply"
+        finally:
+            await errors.release()
 
 
-async def _refuse(refused: RefusedRequest, receive: Receive, send: Send) -> None:
+class _Errors:
+    """Held back until they are whole, and then sent in our form; other answers pass."""
+
+    def __init__(self, send: Send) -> None:
+        self.send, self.status, self.body = send, 200, b""
+
+    async def hold(self, message: Message) -> None:
+        self.status = message.get("status", self.status)
+        if self.status < HTTPStatus.BAD_REQUEST:
+            await self.send(message)
+        else:
+            self.body += message.get("body", b"")
+
+    async def release(self) -> None:
+        if self.status >= HTTPStatus.BAD_REQUEST:
+            body = as_error_body(self.status, self.body).encode()
+            await self.send(_start(self.status, body))
+            await self.send({"type": "http.response.body", "body": body})
+
+
+async def _refuse(refusal: HttpRefusal, receive: Receive, send: Send) -> None:
     """Answers at once, and then lets the client finish."""
-    body = error_body(refused.status.name, refused.line).encode()
-    await send(_start(refused.status, body))
+    body = error_body(refusal.status.name, refusal.line).encode()
+    await send(_start(refusal.status, body))
     await send({"type": "http.response.body", "body": body, "more_body": True})
     with suppress(TimeoutError):
         await asyncio.wait_for(discard(receive), LINGER_S)
@@ -65,22 +86,3 @@ def _with_headers(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
         await send(message)
 
     return send_with_headers
-
-
-def _with_errors_in_one_line(send: Send) -> Send:
-    """An error is held back until its body is whole, and is then sent in our form."""
-    status, body = 200, b""
-
-    async def send_checked(message: Message) -> None:
-        nonlocal status, body
-        status = message.get("status", status)
-        if status < 400:
-            await send(message)
-        elif message["type"] == "http.response.body":
-            body += message.get("body", b"")
-            if not message.get("more_body"):
-                answered = as_error_body(status, body).encode()
-                await send(_start(status, answered))
-                await send({"type": "http.response.body", "body": answered})
-
-    return send_checked

@@ -27,7 +27,7 @@ class Explainer:
     """Explains on modules of its own, so that predictions never meet its hooks and flags and need not wait for it.
 
     One image at a time: a map then does not depend on what else is in the batch, down to the last bit, clients take
-    turns image by image, and memory stays that of one image however many ask.
+    turns image by image, and there are activations and gradients of one image however many ask.
     """
 
     classifier: Classifier

@@ -1,34 +1,24 @@
-"""MLflow's scoring server, mended: it answers wrong requests with their data and stack traces, and takes any length.
+"""`mlflow models serve`, mended: it answers wrong requests with their data and stack traces, and takes any length.
 
-All of its errors pass through one function, which is replaced before the server makes its routes. Under
-`mlflow models serve` that is while it loads the model, for then MLflow starts the server and we are only loaded.
+There MLflow starts the server and we are only loaded, after which it makes its routes. The decorator that it gives the
+route that predicts is replaced by one that puts our gate before the route.
 """
 
 import logging
 import os
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from http import HTTPStatus
 
 from mlflow.pyfunc import scoring_server
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.serving.admission import (
-    TOO_LARGE,
-    RefusedRequest,
-    discard,
-    read_body,
-    refused_by_head,
-    replayed,
-    until_sent,
-)
-from pipeline.serving.refusals import as_error_body, error_body
+from pipeline.serving.gate import Gate
 
 logger = logging.getLogger(__name__)
 
-CATCH = "_async_catch_mlflow_exception"  # a decorator of the route that predicts
+CATCH = "_async_catch_mlflow_exception"  # the decorator
 Route = Callable[[Request], Awaitable[Response]]
 Catch = Callable[[Route], Route]
 
@@ -39,45 +29,44 @@ def is_mlflow_models_serve() -> bool:
 
 
 def mend_errors() -> None:
-    """Takes effect for servers that are made after it."""
+    """Takes effect for servers that are made after it; once is enough."""
     catch = getattr(scoring_server, CATCH, None)
     if catch is None:
         logger.warning("this MLflow's scoring server is not the one known here: its errors are shown as they are")
-    else:
-        setattr(scoring_server, CATCH, with_errors_in_one_line(catch))
+    elif not hasattr(catch, "__wrapped__"):  # what `gated` leaves, even if this module is loaded anew
+        setattr(scoring_server, CATCH, gated(catch))
 
 
-def with_errors_in_one_line(catch: Catch) -> Catch:
-    """The decorator `catch`, with every error in our form and limits on bodies."""
+def gated(catch: Catch) -> Catch:
+    """The decorator `catch`, for a route that a gate stands before."""
 
+    @wraps(catch)
     def decorated(route: Route) -> Route:
-        caught = catch(route)
+        gate = Gate(_application_of(catch(route)), {})
 
         @wraps(route)
         async def answer(request: Request) -> Response:
-            refused = refused_by_head(request.scope)
-            receive = until_sent(request.receive)
-            body = None if refused else await read_body(receive)
-            if body is None:
-                return await _refuse(refused or TOO_LARGE, receive)
-            try:
-                response = await caught(Request(request.scope, replayed(body, request.receive)))
-            except RecursionError:
-                return _error(HTTPStatus.BAD_REQUEST, error_body("BAD_REQUEST", "the JSON is nested too deeply"))
-            if response.status_code < HTTPStatus.BAD_REQUEST:
-                return response
-            return _error(response.status_code, as_error_body(response.status_code, bytes(response.body)))
+            return _AnswerOf(gate)
 
         return answer
 
     return decorated
 
 
-async def _refuse(refused: RefusedRequest, receive: Receive) -> Response:
-    """After all that the client sends, for it would not see the answer before."""
-    await discard(receive)
-    return _error(refused.status, error_body(refused.status.name, refused.line))
+def _application_of(route: Route) -> ASGIApp:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await route(Request(scope, receive))
+        await response(scope, receive, send)
+
+    return application
 
 
-def _error(status: int, body: str) -> Response:
-    return Response(body, status, media_type="application/json")
+class _AnswerOf(Response):
+    """What the application answers; it reads the request itself, when the answer is sent."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        super().__init__()
+        self.application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.application(scope, receive, send)

@@ -64,6 +64,21 @@ def test_a_change_made_in_mlflow_is_found_and_set_right(study):
     assert study.check() == []
 
 
+def test_an_altered_file_of_a_run_or_a_model_is_found_and_mended(study, tmp_path):
+    version = study.client.get_model_version(NAME, "1")
+    (tmp_path / "scores.csv").write_text("method,auc\ngradcam,1.0\n")
+    study.client.log_artifact(version.tags["evidence_run"], str(tmp_path / "scores.csv"), "scores")
+    (tmp_path / "model" / "artifacts").mkdir(parents=True)
+    (tmp_path / "model" / "artifacts" / "receipt.json").write_text("{}")
+    study.client.log_model_artifacts(version.source.rpartition("/")[2], str(tmp_path / "model"))
+    assert [drift.problem for drift in study.check()] == [
+        "run: files altered: scores/scores.csv",
+        "logged model: files altered: artifacts/receipt.json",
+    ]
+    study.publish(thorough=True)
+    assert study.check() == []
+
+
 def test_a_run_holds_metrics_curves_and_files(study, tmp_path):
     run_id = study.publish()[0].run_id
     summary = Summary.read(study.data / "scores/busi/vit")

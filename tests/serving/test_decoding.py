@@ -61,9 +61,9 @@ def test_a_path_is_read(form, executor, tmp_path):
 def test_a_server_reads_no_path(executor, tmp_path, in_a_server):
     (tmp_path / "image.png").write_bytes(as_png(RGB))
     with pytest.raises(Refusal, match=r"^row 0: text that is not base64$"):
-        decode_images([str(tmp_path / "image.png")], SIDE, None, executor)
+        list(decode_images([str(tmp_path / "image.png")], SIDE, None, executor))
     with pytest.raises(Refusal, match="reads no files"):
-        decode_images([tmp_path / "image.png"], SIDE, None, executor)
+        list(decode_images([tmp_path / "image.png"], SIDE, None, executor))
 
 
 def test_a_server_does_not_tell_which_files_there_are(executor, in_a_server):
@@ -73,6 +73,12 @@ def test_a_server_does_not_tell_which_files_there_are(executor, in_a_server):
             decode_images([path], SIDE, None, executor)
         lines.append(refused.value.line)
     assert lines[0] == lines[1]
+
+
+def test_a_picture_takes_no_second_copy_of_a_large_image(executor, monkeypatch):
+    monkeypatch.setattr(Image.Image, "copy", None)
+    (decoded,) = decode_images([as_png(np.zeros((300, 600, 3), np.uint8))], SIDE, 100, executor)
+    assert decoded.picture.size == (100, 50)
 
 
 @pytest.mark.parametrize("longest", [20, 100])
@@ -115,7 +121,7 @@ def test_the_picture_keeps_its_aspect_and_is_never_enlarged(longest, executor):
 )
 def test_what_is_no_image_is_refused_by_its_row(value, reason, executor):
     with pytest.raises(Refusal, match=f"^row 1: .*{reason}") as refused:
-        decode_images([RGB, value], SIDE, None, executor)
+        list(decode_images([RGB, value], SIDE, None, executor))
     assert "\n" not in refused.value.line
 
 
@@ -126,12 +132,12 @@ def test_a_value_that_is_too_long_is_refused_before_it_is_decoded(form, executor
     (tmp_path / "file").write_bytes(bytes(101))
     value = tmp_path / "file" if form == "file" else form(bytes(101))
     with pytest.raises(Refusal, match=r"row 0: .* bytes are more than the 100"):
-        decode_images([value], SIDE, None, executor)
+        list(decode_images([value], SIDE, None, executor))
 
 
 def test_the_first_row_that_is_wrong_is_named(executor):
     with pytest.raises(Refusal, match=r"^row 2:"):
-        decode_images([RGB, RGB, b"abc", RGB, b""], SIDE, None, executor)
+        list(decode_images([RGB, RGB, b"abc", RGB, b""], SIDE, None, executor))
 
 
 def test_images_keep_their_order(executor):
