@@ -48,6 +48,18 @@ async def failing(scope, receive, send):
     await send({"type": "http.response.body", "body": b"broke\nTraceback"})
 
 
+async def echo_content_type(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": dict(scope["headers"])[b"content-type"]})
+
+
+async def recursing(scope, receive, send):
+    """As a web framework does that answers a fault of its own, and then lets the server know."""
+    await send({"type": "http.response.start", "status": 500, "headers": []})
+    await send({"type": "http.response.body", "body": b"Internal Server Error"})
+    raise RecursionError
+
+
 def test_a_body_within_the_limit_arrives_whole():
     status, headers, body, _ = answered([b"01234", b"56789"])
     assert (status, body) == (200, b"0123456789")
@@ -85,6 +97,19 @@ def test_a_body_that_is_too_large_only_at_its_end_is_refused_without_waiting_for
 def test_another_content_type_is_refused(kind):
     assert answered([b"1"], [(b"content-type", kind.encode())])[0] == 415
     assert answered([b"1"], [(b"content-type", kind.encode())], path="/elsewhere")[0] == 200
+
+
+@pytest.mark.parametrize("kind", ["Application/JSON", "APPLICATION/JSON; Charset=UTF-8"])
+def test_a_content_type_is_the_same_in_any_case_and_arrives_as_mlflow_compares_it(kind):
+    _, _, body, _ = answered([b"1"], [(b"content-type", kind.encode())], application=echo_content_type)
+    assert body == kind.lower().encode()
+
+
+def test_json_nested_too_deeply_is_a_wrong_request():
+    status, _, body, _ = answered([b"1"], application=recursing)
+    assert (status, json.loads(body)) == (
+        400, {"error_code": "BAD_REQUEST", "message": "the JSON is nested too deeply"}
+    )  # fmt: skip
 
 
 def test_an_error_becomes_one_line_of_json_with_its_own_length():

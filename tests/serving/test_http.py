@@ -100,6 +100,9 @@ WRONG = {
     "unknown target": (rows(GREY, target="cyst"), JSON, 400, "choose from predicted, normal, benign, malignant"),
     "negative top_k": (rows(GREY, top_k=-1), JSON, 400, "choose from 0, 1, 2, 3"),
     "top_k in words": (rows(GREY, top_k="two"), JSON, 400, "top_k"),
+    "too many rows": (rows(*[GREY] * 1025), JSON, 400, "1,025 rows are more than the 1,024 of a request"),
+    "too many heatmaps": (rows(*[GREY] * 65, return_heatmap=True), JSON, 400, "65 rows with heatmaps are more than"),
+    "a slow method": (rows(GREY, method="rise"), JSON, 400, "method: 'rise' is none of its values"),
     "params in a list": (b'{"inputs": ["x"], "params": [1]}', JSON, 400, "Parameters must be a dictionary"),
     "broken parquet": (b"PAR1", PARQUET, 400, "Parquet"),
     "no parquet": (b"", PARQUET, 400, "Parquet"),
@@ -121,6 +124,11 @@ def test_a_wrong_request_is_told_so_in_one_clear_line(case, server):
     assert "\n" not in told["message"]
     assert "Traceback" not in told["message"]
     assert len(told["message"]) < 500
+
+
+@pytest.mark.parametrize("content_type", ["Application/JSON", "application/json; charset=UTF-8"])
+def test_a_content_type_may_be_written_in_any_case(content_type, server):
+    assert server.post(rows(GREY), content_type).status == 200
 
 
 @pytest.mark.parametrize("content_type", [None, ""])

@@ -1,6 +1,8 @@
 """What MLflow keeps of a model: nothing pickled, all that is needed, and requirements that are true and enough."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from functools import cache
@@ -8,10 +10,13 @@ from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import pytest
+import uvicorn
+from mlflow.models.container import DEFAULT_INFERENCE_SERVER_PORT
+from mlflow.pyfunc import scoring_server
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pipeline.files import sha256_of
+from pipeline.files import files_under, sha256_of
 from pipeline.records import Receipt
 from pipeline.serving import saving
 from tests.serving.worlds import in_base64
@@ -117,3 +122,15 @@ def test_a_container_of_it_installs_the_same_requirements(folder, tmp_path):
     assert f"RUN pip install {mlflow}\n" in dockerfile
     assert f"COPY {copied.parent.relative_to(tmp_path)} /opt/ml/model\n" in dockerfile
     assert "_install_pyfunc_deps('/opt/ml/model'" in dockerfile
+    assert re.search(r'^ENTRYPOINT \["python", "-c", ".*container as C; C\._serve\(', dockerfile, re.MULTILINE)
+    in_image = {path.relative_to(copied.parent): sha256_of(path) for path in files_under(copied.parent)}
+    kept = {path.relative_to(folder): sha256_of(path) for path in files_under(folder)}
+    assert in_image == kept, "the image holds what the registry keeps: safetensors, no pickle"
+
+
+def test_a_container_without_nginx_is_reached_at_port_8000_and_the_host_that_uvicorn_is_told(monkeypatch):
+    command, _ = scoring_server.get_cmd("model", port=DEFAULT_INFERENCE_SERVER_PORT)
+    monkeypatch.setenv("UVICORN_HOST", "0.0.0.0")
+    program, *arguments = shlex.split(command)
+    told = uvicorn.main.make_context(program, arguments).params
+    assert (told["host"], told["port"]) == ("0.0.0.0", 8000)
