@@ -1,20 +1,23 @@
 """What serving costs: the registered model beside timm alone, in process and over HTTP, and eight clients at once.
 
-Run by hand, on an otherwise idle machine, in a checkout whose study is done:
-    python -m benchmarks.serving                                  # prints a section for RESULTS.md; 10 minutes
-    python -m benchmarks.serving --cell busi/dino --seconds 2 --crowd-seconds 5   # a quick look
+Run by hand, on an otherwise idle machine, in a checkout whose study is done; takes 5 minutes:
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.serving > benchmarks/SERVING.md
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.serving --seconds 1 --crowd-seconds 5   # a quick look
+With another policy the threads of OpenMP spin while they wait. On a virtual machine of two cores they were seen to
+share one core for seconds: a call of 11 ms then took 290 ms, of our model and of timm alone alike.
 Two models are saved as publishing saves them, registered in a store of their own, and served by `flows.serve`: one of
-the study's, and a ViT-B/16 at 224 px with random weights. Ours and timm alone take turns.
+the study's, and a ViT-B/16 at 224 px with random weights. What is compared takes turns, in an order that turns too.
 """
 
 import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +28,7 @@ import mlflow.pyfunc  # noqa: TID251
 import numpy as np
 import pandas as pd
 import torch
+from mlflow.pyfunc import PyFuncModel  # noqa: TID251
 from PIL import Image
 
 from benchmarks.models import SIDE_PX, classifier_of
@@ -32,7 +36,7 @@ from benchmarks.timing import machine
 from pipeline.files import sha256_of
 from pipeline.models.checkpoint import CheckpointDescription, load_checkpoint, save_checkpoint
 from pipeline.records import CHECKPOINT, Receipt
-from pipeline.registry import CHECKPOINT as CHECKPOINT_TAG
+from pipeline.registry import model_name
 from pipeline.serving import save_servable
 from pipeline.tracking import open_store
 from tests.serving.servers import Server, running, wait_until_ready
@@ -43,6 +47,19 @@ LEAST_ROUNDS = 3
 CLIENTS = 8
 HEATMAP = {"return_heatmap": True}
 IMAGE_PX = (562, 471)  # a usual size of an ultrasound image
+NAME = model_name("busi")
+HEAD = """# What serving costs
+
+Measured by `python -m benchmarks.serving` on: {machine}; {versions}.
+
+The registered model in process (`mlflow.pyfunc.load_model`), over HTTP (`python -m flows.serve`, on loopback), and
+beside what a user would write with timm alone: decode, resize, normalise, predict, without checks or a table. Images
+are PNG files of {width} x {height} px. Rows of one model and batch took turns; with fewer than 100 rounds the p99 is as
+good as the slowest. OMP_WAIT_POLICY was {wait_policy}.
+
+| model | what | batch | median | p99 | images a second | rounds |
+|---|---|---|---|---|---|---|"""
+Way = Callable[[list[bytes]], object]
 
 
 @dataclass(frozen=True)
@@ -50,14 +67,14 @@ class Servable:
     title: str
     trained: Path  # checkpoint and receipt
     folder: Path  # what MLflow keeps
-    version: int
+    number: int
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cell", default="busi/vit")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=15, help="for each figure; at least three rounds are run")
+    parser.add_argument("--seconds", type=float, default=6, help="for each comparison; at least three rounds")
     parser.add_argument("--crowd-seconds", type=float, default=60)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -67,16 +84,22 @@ def main() -> None:
             publish("the study's ViT, 64 px", trained, explained, Path(scratch), 1),
             publish("ViT-B/16, 224 px", random_vit(trained, Path(scratch) / "vit_base"), explained, Path(scratch), 2),
         ]
-        print(f"## Serving\n\nMeasured by `python -m benchmarks.serving` on: {machine()}.\n")
-        print("| model | what | batch | median | p99 | images a second | rounds |\n|---|---|---|---|---|---|---|")
+        print(page_head(), flush=True)
         notes = [note for servable in servables for note in measured(servable, args, Path(scratch))]
     print("\n" + "\n".join(f"- {note}" for note in notes))
+
+
+def page_head() -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in ("mlflow", "torch", "timm", "pillow"))
+    wait_policy = os.environ.get("OMP_WAIT_POLICY", "not set")
+    width, height = IMAGE_PX
+    return HEAD.format(machine=machine(), versions=versions, width=width, height=height, wait_policy=wait_policy)
 
 
 @contextmanager
 def store(folder: Path) -> Iterator[None]:
     with mock.patch.dict(os.environ, {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}):
-        open_store().create_registered_model("busi-classifier")
+        open_store().create_registered_model(NAME)
         yield
 
 
@@ -100,48 +123,51 @@ def random_vit(trained: Path, folder: Path) -> Path:
     return folder
 
 
-def publish(title: str, trained: Path, explained: Path, scratch: Path, version: int) -> Servable:
-    folder = scratch / f"servable_{version}"
-    logged = SimpleNamespace(artifact_location=str(folder), model_id=f"m-{version:032}", source_run_id=None)
+def publish(title: str, trained: Path, explained: Path, scratch: Path, number: int) -> Servable:
+    folder = scratch / f"servable_{number}"
+    logged = SimpleNamespace(artifact_location=str(folder), model_id=f"m-{number:032}", source_run_id=None)
     save_servable(logged, trained, explained, folder)  # type: ignore[arg-type]
-    tags = {CHECKPOINT_TAG: Receipt.read(trained).checkpoint_sha256}
-    open_store().create_model_version("busi-classifier", str(folder), tags=tags)
-    return Servable(title, trained, folder, version)
+    open_store().create_model_version(NAME, str(folder))
+    return Servable(title, trained, folder, number)
 
 
 def measured(servable: Servable, args: argparse.Namespace, scratch: Path) -> Iterator[str]:
     """Prints the model's rows of the table; what is no row comes back in words."""
     contents = draw_files(max(BATCHES))
-    for batch in BATCHES:
-        yield from beside_timm(servable, contents[:batch], args.seconds)
-    print_rows(servable, "in process, heatmap", in_process(servable, HEATMAP), contents, args.seconds)
     began = time.perf_counter()
-    with running("flows.serve", scratch, "--version", str(servable.version)) as server:
+    with running("flows.serve", scratch, "--version", str(servable.number)) as server:
         wait_until_ready(server)
         answered(server, contents[:1], {})
         yield f"{servable.title}: first answer {time.perf_counter() - began:.1f} s after the start of the process."
-        for what, params in (("HTTP", {}), ("HTTP, heatmap", HEATMAP)):
-            print_rows(
-                servable, what, lambda files, asked=params: answered(server, files, asked), contents, args.seconds
-            )
-        yield f"{servable.title}: {crowd(server, contents, args.crowd_seconds)}"
+        yield from compared(servable, server, contents, args.seconds)
+        yield f"{servable.title}: {crowd(server, contents[:CLIENTS], args.crowd_seconds)}"
 
 
-def beside_timm(servable: Servable, contents: list[bytes], seconds: float) -> Iterator[str]:
-    ours, theirs = in_process(servable, {}), timm_alone(servable.trained)
-    times = taking_turns([lambda: ours(contents), lambda: theirs(contents)], seconds)
-    for who, found in zip(("in process", "timm alone"), times, strict=True):
-        print(row(servable, who, len(contents), found), flush=True)
-    overhead = np.median(np.divide(*times)) - 1
-    yield f"{servable.title}, batch {len(contents)}: {overhead:+.1%} over timm alone (median of paired rounds)."
-
-
-def in_process(servable: Servable, params: dict[str, Any]) -> Callable[[list[bytes]], object]:
+def compared(servable: Servable, server: Server, contents: list[bytes], seconds: float) -> Iterator[str]:
     model = mlflow.pyfunc.load_model(str(servable.folder))
+    plain = {
+        "in process": in_process(model, {}),
+        "timm alone": timm_alone(servable.trained),
+        "HTTP": over_http(server, {}),
+    }
+    drawn = {"in process, heatmap": in_process(model, HEATMAP), "HTTP, heatmap": over_http(server, HEATMAP)}
+    for batch in BATCHES:
+        times = taking_turns(plain, contents[:batch], seconds)
+        print_rows(servable, batch, times)
+        overhead = np.median(np.divide(times["in process"], times["timm alone"])) - 1
+        yield f"{servable.title}, batch {batch}: {overhead:+.1%} over timm alone (median of paired rounds)."
+        print_rows(servable, batch, taking_turns(drawn, contents[:batch], seconds))
+
+
+def in_process(model: PyFuncModel, params: dict[str, Any]) -> Way:
     return lambda files: model.predict(pd.DataFrame({"image": files}), params=params)
 
 
-def timm_alone(trained: Path) -> Callable[[list[bytes]], object]:
+def over_http(server: Server, params: dict[str, Any]) -> Way:
+    return lambda files: answered(server, files, params)
+
+
+def timm_alone(trained: Path) -> Way:
     """What a user would write without us, for the same answer."""
     classifier, description = load_checkpoint(trained / CHECKPOINT)
     side, mean, std, backbone = description.image_size_px, classifier.mean, classifier.std, classifier.backbone
@@ -190,40 +216,28 @@ def crowd(server: Server, contents: list[bytes], seconds: float) -> str:
     )
 
 
-def print_rows(
-    servable: Servable, what: str, ask: Callable[[list[bytes]], object], contents: list[bytes], seconds: float
-) -> None:
-    for batch in BATCHES:
-        (times,) = taking_turns([lambda files=contents[:batch]: ask(files)], seconds)
-        print(row(servable, what, batch, times), flush=True)
-
-
-def taking_turns(ways: list[Callable[[], object]], seconds: float) -> list[list[float]]:
-    """Seconds of each way in each round, after one round that does not count."""
-    for way in ways:
-        way()
-    times: list[list[float]] = [[] for _ in ways]
+def taking_turns(ways: Mapping[str, Way], files: list[bytes], seconds: float) -> dict[str, list[float]]:
+    """Seconds of each way in each round, after one image that does not count."""
+    for way in ways.values():
+        way(files[:1])
+    times: dict[str, list[float]] = {name: [] for name in ways}
     deadline = time.perf_counter() + seconds
-    while len(times[0]) < LEAST_ROUNDS or time.perf_counter() < deadline:
-        for way, found in zip(ways, times, strict=True):
+    order = list(ways)
+    while len(times[order[0]]) < LEAST_ROUNDS or time.perf_counter() < deadline:
+        for name in order:
             began = time.perf_counter()
-            way()
-            found.append(time.perf_counter() - began)
+            ways[name](files)
+            times[name].append(time.perf_counter() - began)
+        order.reverse()
     return times
 
 
-def row(servable: Servable, what: str, batch: int, times: list[float]) -> str:
-    median, worst = np.median(times), np.quantile(times, 0.99)
-    cells = (
-        servable.title,
-        what,
-        batch,
-        milliseconds(median),
-        milliseconds(worst),
-        f"{batch / median:.1f}",
-        len(times),
-    )
-    return f"| {' | '.join(map(str, cells))} |"
+def print_rows(servable: Servable, batch: int, times: Mapping[str, Sequence[float]]) -> None:
+    for what, found in times.items():
+        median, worst = np.median(found), np.quantile(found, 0.99)
+        speed = f"{batch / median:.1f}"
+        cells = (servable.title, what, batch, milliseconds(median), milliseconds(worst), speed, len(found))
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 def milliseconds(seconds: float) -> str:

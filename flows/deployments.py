@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 else:
     Dataset = Literal[tuple(load_params().datasets)]  # the choices of the form
 
-
 DEPLOYMENT = "promote"
 
 
-@flow(name="promote", flow_run_name="promote {dataset}", persist_result=False)
+@flow(name=DEPLOYMENT, flow_run_name="promote {dataset}", persist_result=False)
 def promote_with_approval(
     dataset: Dataset,
     alias: Literal["champion", "challenger"] = "champion",
@@ -46,10 +45,9 @@ def serve() -> None:
     if not monitor.on():
         raise StudyError("no Prefect server is up; start one with `make ui`")
     entrypoint = f"{os.path.relpath(__file__)}:{promote_with_approval.fn.__name__}"
+    served = [sys.executable, "-m", "prefect", "flow", "serve", entrypoint, "--name", DEPLOYMENT]
     # Another process: this one has read Prefect's settings before the server's address was known.
-    os.execve(
-        sys.executable, [sys.executable, "-m", "prefect", "flow", "serve", entrypoint, "--name", "promote"], os.environ
-    )
+    os.execve(sys.executable, served, os.environ)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from flows.approval import ask_human
 from flows.command import run_main
 from flows.layout import PROMOTIONS
-from flows.runner import Step, ask_human, show_markdown, show_table, stage
+from flows.runner import Step, show_markdown, show_table, stage
 from pipeline.errors import RefusalError, StudyError
 from pipeline.params import load_params
 from pipeline.promotion.change import CHAMPION, Approval, Proposal, Signature, signed

@@ -18,24 +18,19 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
-
-from pydantic import BaseModel
+from typing import Any, get_args
 
 import pipeline  # noqa: F401  (its import switches telemetry off, before Prefect is imported)
 from flows.command import run_main
 from flows.durations import slug, timed
 from flows.servers import address_of
-from pipeline.errors import RefusalError, StudyError
+from pipeline.errors import StudyError
 from pipeline.params import load_params
-
-Answer = TypeVar("Answer", bound=BaseModel)
 
 log = logging.getLogger("flows")
 
 HEALTH_TIMEOUT_S = 2
 PROGRESS_INTERVAL_S = 2
-ANSWER_TIMEOUT_S, ANSWER_INTERVAL_S = 7 * 24 * 3600, 2  # that a human has, and between looks for the answer
 
 # Set before Prefect is imported; a user's own setting wins.
 PREFECT_SETTINGS = {
@@ -63,7 +58,7 @@ class Monitor:
             return
         self._on = False
         _stop_sending_logs()
-        log.warning("Prefect server lost (%s: %s); going on without it", type(error).__name__, _first_line(error))
+        log.warning("Prefect server lost (%s: %s); going on without it", type(error).__name__, first_line(error))
 
     def _connect(self) -> bool:
         url = os.environ.get("PREFECT_API_URL") or address_of("prefect")
@@ -104,7 +99,7 @@ class Step:
             except Exception as error:
                 if attempt == self.retries:
                     raise
-                log.warning("%s failed (%s); trying again in %g s", self.name, _first_line(error), self.retry_delay_s)
+                log.warning("%s failed (%s); trying again in %g s", self.name, first_line(error), self.retry_delay_s)
                 time.sleep(self.retry_delay_s)
 
     @property
@@ -204,33 +199,6 @@ def show_markdown(key: str, text: str, title: str) -> None:
     _artifact(lambda artifacts: artifacts.create_markdown_artifact(markdown=text, key=slug(key), description=title))
 
 
-def ask_human(question: str, answer: Answer) -> Answer:
-    """Pauses the flow run until a human fills in the form on its page in the Prefect UI; here alone a server is needed.
-
-    Args:
-        question: Markdown, shown above the form, which holds `answer` at first.
-
-    Raises:
-        StudyError: there is no server, or it is lost while waiting.
-        RefusalError: nobody answered in time.
-    """
-    if not monitor.on():
-        raise StudyError("an approval is given in the Prefect UI, and no server is up; start one with `make ui`")
-    from prefect.exceptions import FlowPauseTimeout
-    from prefect.flow_runs import pause_flow_run
-    from prefect.input import RunInput
-
-    form = RunInput.subclass_from_base_model_type(type(answer)).with_initial_data(question, **answer.model_dump())
-    log.info("waiting for a human: Resume, on the run's page in the Prefect UI")
-    try:
-        given = pause_flow_run(form, timeout=ANSWER_TIMEOUT_S, poll_interval=ANSWER_INTERVAL_S)
-    except FlowPauseTimeout:
-        raise RefusalError("nobody answered in time; nothing was done") from None
-    except Exception as error:
-        raise StudyError(f"the Prefect server was lost while waiting ({_first_line(error)}); run again") from None
-    return type(answer).model_validate(given.model_dump())
-
-
 def main(flow: Flow) -> None:
     """Command line of a stage: an option per argument of its function, a flag if bool, required if without default."""
     run_main(lambda: _run_stage(flow, vars(_parser(flow).parse_args())))
@@ -289,7 +257,7 @@ def _move_bar(artifacts: Any, state: dict[str, Any], what: str, percent: float) 
         state["id"] = artifacts.create_progress_artifact(progress=percent, key=slug(what), description=what)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 

@@ -230,9 +230,9 @@ def move_aliases(client: MlflowClient, name: str, wanted: Mapping[str, str | Non
 
 
 def checkpoint_of(client: MlflowClient, version: ModelVersion) -> str | None:
-    """As its logged model has it, for tags of a version are easily edited; None where that is gone."""
+    """As its logged model has it, for tags of a version are easily edited; where that is gone, by its own tag."""
     model = logged_model_of(client, version)
-    return model.tags.get(CHECKPOINT) if model else None
+    return (model.tags.get(CHECKPOINT) if model else None) or version.tags.get(CHECKPOINT)
 
 
 def find_by_checkpoint(client: MlflowClient, name: str, checkpoint_sha256: str) -> ModelVersion | None:

@@ -25,6 +25,8 @@ class Candidate(Frozen):
     version: str
     model: str
     checkpoint_sha256: str
+    evidence_sha256: str  # content hash of the run with its heatmaps and scores
+    split_sha256: str  # of the test split
     conditions: tuple[Judged, ...]
     ranking: dict[str, Measurement]  # by metric
     mean_rank: float | None = None  # among those that pass all conditions

@@ -8,7 +8,8 @@ from scipy.stats import rankdata
 
 from pipeline.params import Condition, PromotionParams
 from pipeline.params.promotion import Quantity
-from pipeline.promotion.decision import Candidate, Decision, Judged, LeftOut
+from pipeline.promotion.comparability import comparable
+from pipeline.promotion.decision import Candidate, Decision, Judged
 from pipeline.promotion.measurement import Measurement, Resampling
 from pipeline.promotion.measuring import measured
 from pipeline.promotion.registered import Registered, Unusable
@@ -28,20 +29,18 @@ class Policy:
 
 
 def decide(model_name: str, versions: Sequence[Registered | Unusable], policy: Policy) -> Decision:
-    """Judges every version that can be, on the test split of the newest.
+    """Judges every version that can be, in comparison with the one that `comparability` takes as reference.
 
     Raises:
         StudyError: a condition names a slice that the dataset does not have.
     """
-    usable = [version for version in versions if isinstance(version, Registered)]
-    same, other = _of_one_split(usable)
-    left_out = [LeftOut(version=v.number, model=v.model, reason=v.reason) for v in versions if isinstance(v, Unusable)]
+    judged, left_out = comparable(versions)
     return Decision(
         dataset=policy.dataset,
         model_name=model_name,
         min_images=policy.params.min_images,
-        candidates=_ordered([_candidate(version, policy) for version in same]),
-        left_out=tuple(sorted([*left_out, *other], key=lambda each: int(each.version))),
+        candidates=_ordered([_candidate(version, policy) for version in judged]),
+        left_out=tuple(sorted(left_out, key=lambda each: int(each.version))),
     )
 
 
@@ -79,25 +78,6 @@ def _fault(found: Measurement, condition: Condition, min_images: int) -> str:
     return ""
 
 
-def _of_one_split(versions: Sequence[Registered]) -> tuple[list[Registered], list[LeftOut]]:
-    """Those tested on the images that the newest was tested on, and the others."""
-    if not versions:
-        return [], []
-    newest = max(versions, key=lambda each: int(each.version.number)).version
-    same = [each for each in versions if _split(each) == (newest.data_sha256, newest.split_sha256)]
-    reason = f"tested on other images than version {newest.number}, the newest; run the study on its data again"
-    other = [
-        LeftOut(version=each.version.number, model=each.version.model, reason=reason)
-        for each in versions
-        if each not in same
-    ]
-    return same, other
-
-
-def _split(version: Registered) -> tuple[str, str]:
-    return version.version.data_sha256, version.version.split_sha256
-
-
 def _candidate(version: Registered, policy: Policy) -> Candidate:
     conditions = policy.params.of_dataset(policy.dataset)
     ranking = {name: measured(version, Quantity(metric=name), policy.resampling) for name in policy.params.ranking}
@@ -105,6 +85,8 @@ def _candidate(version: Registered, policy: Policy) -> Candidate:
         version=version.version.number,
         model=version.version.model,
         checkpoint_sha256=version.version.checkpoint_sha256,
+        evidence_sha256=version.version.evidence_sha256,
+        split_sha256=version.version.split_sha256,
         conditions=tuple(judge(version, condition, policy) for condition in conditions),
         ranking=ranking,
     )

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import RefusalError, StudyError
 from pipeline.params import faults_of
-from pipeline.promotion.change import CHAMPION, Holders, Move
+from pipeline.promotion.change import CHAMPION, Holders, Move, checkpoint_at
 
 log = logging.getLogger(__name__)
 
@@ -67,33 +67,63 @@ def read(path: Path) -> list[Move]:
     return [move for number, line in enumerate(lines, 1) if line and (move := _parsed(path, number, line))]
 
 
+def moves_of(path: Path, model_name: str) -> list[Move]:
+    """Those of one registered model."""
+    return _of_model(read(path), model_name)
+
+
 def wanted_aliases(moves: Sequence[Move], model_name: str) -> dict[str, str]:
     """Alias -> checkpoint_sha256, as the moves leave them."""
-    wanted: Holders = {}
-    for move in _of_model(moves, model_name):
-        wanted |= move.after
+    wanted = _told(moves, model_name)
     return {alias: holder.checkpoint_sha256 for alias, holder in wanted.items() if holder}
 
 
-def before_last(moves: Sequence[Move], model_name: str) -> Holders:
-    """Aliases as they were before the last promotion of a champion that has not been rolled back.
+def giver_of(moves: Sequence[Move], alias: str, checkpoint_sha256: str) -> Move | None:
+    """The newest move that gave the alias to that checkpoint, or judged it there anew."""
+    given = (move for move in reversed(moves) if alias in move.moved_aliases)
+    return next((move for move in given if checkpoint_at(move.after, alias) == checkpoint_sha256), None)
+
+
+def before_last(moves: Sequence[Move], model_name: str, champion_sha256: str | None) -> Holders:
+    """Aliases to go back to: those before the last promotion of a champion that has not been rolled back.
+
+    Where the champion was set by hand since, they are those that the log ends with.
+
+    Args:
+        champion_sha256: checkpoint of the present champion.
 
     Raises:
-        RefusalError: there is none, or there was no champion before it.
+        RefusalError: there was no champion before.
     """
-    earlier: list[Holders] = []
+    told = _told(moves, model_name)
+    known = checkpoint_at(told, CHAMPION)
+    if known is not None and known != champion_sha256:
+        return told
+    if earlier := _earlier_champions(_of_model(moves, model_name)):
+        return earlier[-1]
+    raise RefusalError(f"{model_name}: no earlier champion to go back to; the promotion log tells of none")
+
+
+def _earlier_champions(moves: Sequence[Move]) -> list[Holders]:
+    """As a stack: a promotion puts what it displaces on top, going back takes it off."""
+    stack: list[Holders] = []
+    told: Holders = {}
+    for move in moves:
+        known, start, end = (checkpoint_at(holders, CHAMPION) for holders in (told, move.before, move.after))
+        if move.action == "rollback":
+            stack = stack[:-1] if known == start else stack  # from a champion set by hand it leads to the log's last
+        else:
+            displaced = ([told] if known != start else []) + ([move.before] if start != end else [])
+            stack += [holders for holders in displaced if checkpoint_at(holders, CHAMPION)]
+        told = {**told, **move.after}
+    return stack
+
+
+def _told(moves: Sequence[Move], model_name: str) -> Holders:
     told: Holders = {}
     for move in _of_model(moves, model_name):
-        if move.action == "rollback":
-            earlier = earlier[:-1]
-        elif _checkpoint(move.before) != _checkpoint(move.after):
-            earlier.append(move.before)
-        elif _checkpoint(told) != _checkpoint(move.after):  # moved by hand, and judged afterwards
-            earlier.append(told)
-        told = move.after
-    if not earlier or _checkpoint(earlier[-1]) is None:
-        raise RefusalError(f"{model_name}: no earlier champion to go back to; the promotion log tells of none")
-    return earlier[-1]
+        told |= move.after
+    return told
 
 
 def _break_after_broken_line(path: Path) -> str:
@@ -102,20 +132,15 @@ def _break_after_broken_line(path: Path) -> str:
 
 def _parsed(path: Path, number: int, line: str) -> Move | None:
     try:
-        content = json.loads(line)
+        json.loads(line)
     except ValueError:
         log.warning("%s: line %d is broken and skipped: %.40s", path, number, line)
         return None
     try:
-        return Move.model_validate(content)
+        return Move.of_line(line)
     except ValidationError as error:
         raise StudyError(f"{path}: line {number}: {faults_of(error)}; was it written by a newer version?") from None
 
 
 def _of_model(moves: Sequence[Move], model_name: str) -> list[Move]:
     return [move for move in moves if move.model_name == model_name]
-
-
-def _checkpoint(holders: Holders) -> str | None:
-    champion = holders.get(CHAMPION)
-    return champion.checkpoint_sha256 if champion else None

@@ -7,164 +7,146 @@ alias that was moved by hand later is thus not taken for a move that was cut off
 """
 
 import logging
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import registry, runs, tracking
-from pipeline.errors import RefusalError
-from pipeline.files import sha256_of, write_text
+from pipeline import registry, tracking
+from pipeline.errors import RefusalError, StudyError
+from pipeline.promotion.audit import write_audit
 from pipeline.promotion.change import CHALLENGER, CHAMPION, Holder, Holders, Move
-from pipeline.promotion.log import append, before_last, locked, read
+from pipeline.promotion.log import append, before_last, locked, moves_of
 from pipeline.promotion.planning import Wanted
-from pipeline.promotion.rendering import move_page, title
-from pipeline.records import CHECKPOINT
+from pipeline.promotion.registered import refuse_other_evidence, refuse_other_weights
+from pipeline.promotion.state import FINISHED, ModelState, cut_off, refuse_another_log, state_of
+from pipeline.promotion.tags import tags_by_checkpoint
 
 log = logging.getLogger(__name__)
-
-EXPERIMENT = "promotion"
-NO_ALIAS = "none"
-TAG_LENGTH = 5000  # that MLflow's stores hold; the log and the artifacts have all
-FINISHED = "promotion.log_sha256"  # of a registered model: its last line of the log that is in force
-
-
-def holders_of(client: tracking.MlflowClient, name: str, aliases: Wanted) -> Holders:
-    """The versions with their checkpoints, for the log."""
-    return {alias: _holder(client, name, version) if version else None for alias, version in aliases.items()}
 
 
 def make_move(log_path: Path, move: Move) -> None:
     """Does what the move says and leaves its traces.
 
     Raises:
-        RefusalError: the aliases are no longer those that the move was decided on.
+        RefusalError: the aliases are no longer those that the move was decided on, or a version is not.
+        StudyError: the store was promoted from another log.
     """
     client = tracking.open_store()
     with locked(log_path):
-        _finish_last_move(client, log_path, move.model_name)
-        aliases = registry.aliases_of(client, move.model_name)
-        if holders_of(client, move.model_name, {alias: aliases.get(alias) for alias in move.before}) != move.before:
+        moves = moves_of(log_path, move.model_name)
+        state = _finished_state(client, move.model_name, moves)
+        refuse_another_log(state, moves)
+        if state.holders(state.numbers(*move.before)) != move.before:
             raise RefusalError(f"{move.model_name}: its aliases were moved meanwhile; run again to decide anew")
+        for holder in _new_holders(move):
+            _refuse_changed(client, state, move, holder)
         append(log_path, move)
-        _carry_out(client, move)
+        _carry_out(client, state, [*moves, move])
 
 
 def finish_last_move(log_path: Path, dataset: str) -> None:
     """Carries out the last line of the log where that was cut off, or where the store was made again since."""
     client, name = tracking.open_store(), registry.model_name(dataset)
     with locked(log_path):
-        _finish_last_move(client, log_path, name)
+        _finished_state(client, name, moves_of(log_path, name))
 
 
-def earlier_aliases(client: tracking.MlflowClient, log_path: Path, name: str) -> Wanted:
-    """Champion and challenger as they were before the last promotion, under the versions' present numbers.
+def earlier_aliases(client: tracking.MlflowClient, state: ModelState, moves: Sequence[Move]) -> Wanted:
+    """Champion and challenger to go back to, under the versions' present numbers.
 
     Raises:
         RefusalError: there was no champion before, or its version or weights are gone.
     """
-    before = before_last(read(log_path), name)
+    before = before_last(moves, state.name, state.checkpoint_at(CHAMPION))
     champion, challenger = before[CHAMPION], before.get(CHALLENGER)
     assert champion is not None  # before_last refuses it
-    version, rival = _whole_version(client, name, champion), _present_aliases(client, name, {CHALLENGER: challenger})
-    both = rival.get(CHALLENGER) == version  # set so by hand
-    return {CHAMPION: version, CHALLENGER: None if both else rival.get(CHALLENGER)}
+    version, rival = _whole_version(client, state, champion), _whole_challenger(client, state, challenger)
+    return {CHAMPION: version, CHALLENGER: rival if rival != version else None}  # both, where it was set so by hand
 
 
-def _finish_last_move(client: tracking.MlflowClient, log_path: Path, name: str) -> None:
-    moves = [move for move in read(log_path) if move.model_name == name]
-    if not moves or not registry.versions_of(client, name):
-        return
-    if registry.model_tags(client, name).get(FINISHED) != moves[-1].sha256:
-        log.info("%s: finishing the move of %s, which was cut off", name, moves[-1].at)
-        _carry_out(client, moves[-1])
+def write_tags(client: tracking.MlflowClient, state: ModelState, moves: Sequence[Move]) -> None:
+    """Leaves on each version what the log tells of it."""
+    for checkpoint, tags in tags_by_checkpoint(moves, state.name).items():
+        if version := state.versions.get(checkpoint):
+            edited = {key: value for key, value in tags.items() if version.tags.get(key) != value}
+            registry.tag_version(client, state.name, str(version.version), edited)
 
 
-def _carry_out(client: tracking.MlflowClient, move: Move) -> None:
-    """Each part may have been done before; the tag that says so comes last."""
-    wanted = _present_aliases(client, move.model_name, move.after)
-    registry.move_aliases(client, move.model_name, wanted, never_absent=CHAMPION)
-    for version, alias in _new_aliases(move, _present_aliases(client, move.model_name, move.before), wanted).items():
-        registry.tag_version(client, move.model_name, version, version_tags(move, alias))
-    _write_audit(client, move, wanted.get(move.moved_alias))
-    client.set_registered_model_tag(move.model_name, FINISHED, move.sha256)
+def _finished_state(client: tracking.MlflowClient, name: str, moves: Sequence[Move]) -> ModelState:
+    """The model after its last move, which is carried out if it was cut off."""
+    state = state_of(client, name)
+    if move := cut_off(state, moves):
+        log.info("%s: finishing the move of %s, which was not carried out to its end here", name, move.at)
+        _carry_out(client, state, moves)
+        return state_of(client, name)
+    return state
 
 
-def _new_aliases(move: Move, before: Wanted, after: Wanted) -> dict[str, str]:
-    """By version: the alias that the move gave it, or left it when it took another."""
-    left = dict.fromkeys(version for alias in move.moved_aliases if (version := before.get(alias)))
-    kept = {version: alias for alias, version in after.items() if version}
-    given = {version: alias for alias in reversed(move.moved_aliases) if (version := after.get(alias))}
-    return {version: kept.get(version, NO_ALIAS) for version in left} | given
+def _carry_out(client: tracking.MlflowClient, state: ModelState, moves: Sequence[Move]) -> None:
+    """The last move. Each part may have been done before; the tag that says so comes last."""
+    move = moves[-1]
+    wanted = _apart(_present_aliases(state, move.after), state)
+    registry.move_aliases(client, state.name, wanted, never_absent=CHAMPION)
+    write_tags(client, state, moves)
+    receiver = move.after.get(move.moved_alias)
+    write_audit(client, move, state.versions.get(receiver.checkpoint_sha256) if receiver else None)
+    client.set_registered_model_tag(state.name, FINISHED, move.sha256)
 
 
-def _write_audit(client: tracking.MlflowClient, move: Move, version: str | None) -> None:
-    """A run that holds the move as data and as a page, with the model of the version that got the alias as input."""
-    experiment, page = tracking.experiment_id(client, EXPERIMENT), move_page(move)
-    with tempfile.TemporaryDirectory() as folder:
-        files = {"decision.json": move.model_dump_json(indent=2) + "\n", "decision.md": page}
-        for name, text in files.items():
-            write_text(Path(folder) / name, text)
-        told = {"dataset": move.dataset, "mlflow.note.content": page[:TAG_LENGTH]}
-        tags = version_tags(move, move.moved_alias) | told
-        artifacts = [(Path(folder) / name, "") for name in files]
-        content = runs.RunContent(title(move), tags=tags, artifacts=artifacts)
-        earlier = runs.runs_of(client, experiment, content.subject)
-        if runs.run_holding(earlier, content.content_hash):
-            return
-        run_id = runs.start_run(client, experiment, content)
-        if version and (model := registry.logged_model_of(client, client.get_model_version(move.model_name, version))):
-            runs.link_models(client, run_id, [model.model_id])
-        runs.make_current(client, run_id, earlier, {})
-        runs.finish_run(client, run_id, content)
-
-
-def version_tags(move: Move, alias: str) -> dict[str, str]:
-    start, end = (ends.get(move.moved_alias) for ends in (move.before, move.after))
-    told = {
-        "alias": alias,
-        "action": move.action,
-        "from": start.version if start else NO_ALIAS,
-        "to": end.version if end else NO_ALIAS,
-        "by": move.by,
-        "at": move.at,
-        "why": move.why,
-        "log_sha256": move.sha256,
-    }
-    return {f"promotion.{name}": value[:TAG_LENGTH] for name, value in told.items()}
-
-
-def _present_aliases(client: tracking.MlflowClient, name: str, holders: Holders) -> Wanted:
+def _present_aliases(state: ModelState, holders: Holders) -> Wanted:
     """By the number that each holder's checkpoint has now; without the aliases whose version is gone."""
     found: Wanted = {}
     for alias, holder in holders.items():
-        version = registry.find_by_checkpoint(client, name, holder.checkpoint_sha256) if holder else None
-        if holder and version is None:
-            log.warning("%s: version %s, the %s of the promotion log, is gone", name, holder.version, alias)
+        number = state.number_of(holder.checkpoint_sha256) if holder else None
+        if holder and number is None:
+            log.warning("%s: version %s, the %s of the promotion log, is gone", state.name, holder.version, alias)
         else:
-            found[alias] = str(version.version) if version else None
+            found[alias] = number
     return found
 
 
-def _whole_version(client: tracking.MlflowClient, name: str, holder: Holder) -> str:
+def _apart(wanted: Wanted, state: ModelState) -> Wanted:
+    """Without the challenger where an alias that has to stay would make it the champion too."""
+    then = {**state.aliases, **wanted}
+    return {**wanted, CHALLENGER: None} if then.get(CHALLENGER) == then.get(CHAMPION) else wanted
+
+
+def _new_holders(move: Move) -> list[Holder]:
+    """Versions that an alias is moved to, or was judged anew on."""
+    return [holder for alias in move.moved_aliases if (holder := move.after.get(alias))]
+
+
+def _refuse_changed(client: tracking.MlflowClient, state: ModelState, move: Move, holder: Holder) -> None:
+    """Days may lie between a decision and its approval."""
+    where = f"{move.model_name}: version {holder.version}"
+    if state.number_of(holder.checkpoint_sha256) != holder.version:
+        raise RefusalError(f"{where} was deleted meanwhile; nothing was moved, run again to decide anew")
+    version = state.versions[holder.checkpoint_sha256]
+    try:
+        refuse_other_weights(client, version, holder.checkpoint_sha256)
+        if judged := move.evidence_judged(holder.checkpoint_sha256):
+            refuse_other_evidence(client, move.dataset, version, judged)
+    except StudyError as error:
+        raise RefusalError(f"{where}: {error}; nothing was moved") from None
+
+
+def _whole_version(client: tracking.MlflowClient, state: ModelState, holder: Holder) -> str:
     """The holder's number now, if its weights are still there and its own."""
-    found = registry.find_by_checkpoint(client, name, holder.checkpoint_sha256)
-    if found is None:
-        raise RefusalError(f"{name}: version {holder.version}, the earlier champion, is gone; promote another")
-    if _weights_sha256(client, found) != holder.checkpoint_sha256:
+    version = state.versions.get(holder.checkpoint_sha256)
+    if version is None:
         raise RefusalError(
-            f"{name}: the weights of version {found.version}, the earlier champion, are gone or altered; "
-            "`dvc repro publish` writes them again while the study has them"
+            f"{state.name}: version {holder.version}, which had the alias before, is gone; promote another"
         )
-    return str(found.version)
+    try:
+        refuse_other_weights(client, version, holder.checkpoint_sha256)
+    except StudyError as error:
+        raise RefusalError(f"{state.name}: version {version.version}, which had the alias before: {error}") from None
+    return str(version.version)
 
 
-def _weights_sha256(client: tracking.MlflowClient, version: registry.ModelVersion) -> str | None:
-    model = registry.logged_model_of(client, version)
-    if model is None:
+def _whole_challenger(client: tracking.MlflowClient, state: ModelState, holder: Holder | None) -> str | None:
+    """None where it is not whole: it must not keep the champion from going back."""
+    try:
+        return _whole_version(client, state, holder) if holder else None
+    except RefusalError as error:
+        log.warning("%s; the challenger is left out", error)
         return None
-    with tracking.stored_file(client, model.artifact_location, f"artifacts/{CHECKPOINT}") as weights:
-        return sha256_of(weights) if weights else None
-
-
-def _holder(client: tracking.MlflowClient, name: str, version: str) -> Holder:
-    checkpoint = registry.checkpoint_of(client, client.get_model_version(name, version))
-    return Holder(version=version, checkpoint_sha256=checkpoint or "")

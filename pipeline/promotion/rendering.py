@@ -1,6 +1,9 @@
 """Decisions and moves for people: rows for a table, Markdown that reads well in a terminal too, titles."""
 
 from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
 
 from pipeline.promotion.change import Change, Holders, Move, Proposal
 from pipeline.promotion.decision import Candidate, Decision, Judged
@@ -44,13 +47,14 @@ def move_page(move: Move) -> str:
     """The move with who and why and, unless it is a rollback, the decision behind it, as Markdown."""
     told = {"why": move.why, "by": move.by, "at": move.at, "line of the log": move.sha256}
     lines = [f"- {name}: {value}" for name, value in told.items() if value]
-    return f"# {title(move)}\n\n{_aliases(move)}\n" + "\n".join(lines) + "\n" + _decision_of(move)
+    return f"# {title(move)}\n\n{_aliases(move)}\n" + "\n".join(lines) + "\n" + _decision_as_written(move.decision)
 
 
 def proposal_page(proposal: Proposal) -> str:
     """The decision, then what is to happen to the aliases, as Markdown."""
     outcome = f"Refused: {proposal.refusal}\n" if proposal.refusal else _aliases(proposal)
-    return f"{_decision_of(proposal)}\n{outcome}".lstrip()
+    decision = f"\n{decision_page(proposal.decision)}" if proposal.decision else ""
+    return f"{decision}\n{outcome}".lstrip()
 
 
 def approval_page(proposal: Proposal) -> str:
@@ -70,8 +74,14 @@ def title(change: Change) -> str:
     return f"{change.dataset} {alias} {_arrow(change, alias)}{rolled_back}"
 
 
-def _decision_of(change: Change) -> str:
-    return f"\n{decision_page(change.decision)}" if change.decision else ""
+def _decision_as_written(decision: dict[str, Any] | None) -> str:
+    """Its tables; a line where an earlier program wrote it, whose conditions are none of this one's."""
+    if decision is None:
+        return ""
+    try:
+        return f"\n{decision_page(Decision.model_validate(decision))}"
+    except ValidationError:
+        return "\nAn earlier program decided it; decision.json has all that it wrote.\n"
 
 
 def _aliases(change: Change) -> str:

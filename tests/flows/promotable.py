@@ -1,14 +1,21 @@
-"""A published study in miniature with versions to choose from, in a folder to run commands in."""
+"""A published study in miniature with versions to choose from, commands run in its folder, and a human who answers."""
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
 import yaml
+from httpx import HTTPStatusError
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import ObjectNotFound
 
 from pipeline import registry
-from pipeline.promotion.moving import FINISHED
+from pipeline.promotion.state import FINISHED
 from tests.cells import PublishedStudy, give_checkpoint, published_study
 
 ROOT = Path(__file__).parents[2]
@@ -48,3 +55,46 @@ def forget_promotions(study: PublishedStudy) -> None:
     if FINISHED in registry.model_tags(study.client, NAME):
         study.client.delete_registered_model_tag(NAME, FINISHED)
     study.promotion_log.unlink(missing_ok=True)
+
+
+@contextmanager
+def started(study, api, module, *options):
+    """A command in a process of its own that reports to the server."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_API_URL": api, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *options],
+        cwd=study.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def wait_for(look, timeout_s=120):
+    """What `look` finds at last."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"nothing within {timeout_s} s")
+
+
+def question_to_a_human(client):
+    """The paused run and what its form shows; that is written a moment after the pause, and only then it can resume."""
+    for run in client.read_flow_runs():
+        if run.state_name == "Paused":
+            keys = run.state.state_details.run_input_keyset
+            with suppress(ObjectNotFound, HTTPStatusError):
+                return run, client.read_flow_run_input(run.id, keys["description"])
+    return None
+
+
+def answer(client, run, **given):
+    assert client.resume_flow_run(run.id, run_input=given).status == SetStateStatus.ACCEPT

@@ -1,18 +1,11 @@
 """The command `python -m flows.promote`: what it moves, what it refuses, and with which exit code."""
 
 import json
-import os
-import subprocess
-import sys
-import time
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from httpx import HTTPStatusError
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.responses import SetStateStatus
-from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling
 
 from flows import runner, servers
 from flows.command import run_main
@@ -20,8 +13,19 @@ from flows.promote import command, refuse_unapproved
 from pipeline import registry
 from pipeline.errors import RefusalError
 from pipeline.promotion.change import Approval
-from pipeline.promotion.log import before_last, read
-from tests.flows.promotable import BOUND, NAME, ROOT, forget_promotions, give_policy, promotable_study
+from pipeline.promotion.log import read
+from pipeline.promotion.state import FINISHED
+from tests.flows.promotable import (
+    BOUND,
+    NAME,
+    answer,
+    forget_promotions,
+    give_policy,
+    promotable_study,
+    question_to_a_human,
+    started,
+    wait_for,
+)
 from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
@@ -69,7 +73,7 @@ def test_the_best_that_pass_become_champion_and_challenger(study, promote):
     assert aliases(study) == {"champion": "2", "challenger": "1"}
     move = read(study.promotion_log)[-1]
     assert (move.by, move.why, move.action, move.before["champion"]) == ("Ada", "first", "promote", None)
-    assert [each.version for each in move.decision.candidates] == ["2", "1", "3"]
+    assert [each["version"] for each in move.decision["candidates"]] == ["2", "1", "3"]
     assert "| 3       | vit   | test/accuracy | 0.000 [0.000, 0.242] | ≥ 0.5 | 12     | fail    |" in table
     assert "- champion: none -> 2" in table
 
@@ -152,7 +156,40 @@ def test_a_champion_set_by_hand_is_judged_and_written_into_the_log(study, promot
     study.client.set_registered_model_alias(NAME, "champion", "1")
     assert promote("--version", "1")[0] == 0
     assert read(study.promotion_log)[-1].after["champion"].version == "1"
-    assert before_last(read(study.promotion_log), NAME)["champion"].version == "2"
+    assert promote("--rollback")[0] == 0
+    assert aliases(study) == {"champion": "2", "challenger": "1"}
+
+
+def test_from_a_champion_set_by_hand_it_goes_back_to_the_one_that_was_promoted(study, promote):
+    promote()
+    study.client.set_registered_model_alias(NAME, "champion", "3")
+    assert promote("--rollback")[0] == 0
+    assert aliases(study) == {"champion": "2", "challenger": "1"}
+
+
+def test_a_store_that_was_promoted_from_another_log_is_not_promoted_with_this_one(study, promote):
+    promote()
+    older = study.promotion_log.read_bytes()
+    promote("--version", "1")
+    study.promotion_log.write_bytes(older)
+    for options in ([], ["--dry-run"], ["--rollback"]):
+        code, _, error = promote(*options)
+        assert (code, aliases(study)) == (2, {"champion": "1", "challenger": "2"})
+        assert f"{NAME}: promoted from another log, which has lines that this one has not; `git pull`" in error
+
+
+def test_a_champion_that_was_judged_on_other_scores_is_judged_anew(study, promote):
+    promote("--why", "first")
+    line = study.promotion_log.read_text()
+    judged = json.loads(line)["decision"]["candidates"][0]["evidence_sha256"]
+    assert judged == study.client.get_model_version(NAME, "2").tags["content_hash"]
+    study.promotion_log.write_text(line.replace(judged, "0" * 64))
+    study.client.set_registered_model_tag(NAME, FINISHED, read(study.promotion_log)[0].sha256)
+    assert promote("--why", "scored anew")[0] == 0
+    assert [move.why for move in read(study.promotion_log)] == ["first", "scored anew"]
+    assert study.client.get_model_version(NAME, "2").tags["promotion.why"] == "scored anew"
+    assert promote("--why", "once more")[0] == 0
+    assert len(read(study.promotion_log)) == 2
 
 
 def test_a_promotion_cut_off_after_its_line_is_finished_by_the_next(study, promote):
@@ -180,25 +217,6 @@ def test_what_the_user_has_to_mend_ends_with_code_2(study, promote, options, wor
     assert words in error.splitlines()[-1]
 
 
-@contextmanager
-def started(study, api, module, *options):
-    """A command in a process of its own that reports to the server."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_API_URL": api, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *options],
-        cwd=study.folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
-
-
 @pytest.fixture(scope="module")
 def prefect(published):
     """The API address of a Prefect server of its own, for which the deployments are served."""
@@ -210,16 +228,6 @@ def prefect(published):
         with started(published, api, "flows.deployments"):
             yield api
         servers.stop(server)
-
-
-def wait_for(look, timeout_s=120):
-    """What `look` finds at last."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(0.3)
-    raise AssertionError(f"nothing within {timeout_s} s")
 
 
 @pytest.mark.parametrize(
@@ -234,20 +242,6 @@ def test_an_answer_without_a_yes_or_a_name_is_none(approval, words):
         refuse_unapproved("busi champion 1 -> 2", approval)
 
 
-def question_to_a_human(client):
-    """The paused run and what its form shows; that is written a moment after the pause, and only then it can resume."""
-    for run in client.read_flow_runs():
-        if run.state_name == "Paused":
-            keys = run.state.state_details.run_input_keyset
-            with suppress(ObjectNotFound, HTTPStatusError):
-                return run, client.read_flow_run_input(run.id, keys["description"])
-    return None
-
-
-def answer(client, run, **given):
-    assert client.resume_flow_run(run.id, run_input=given).status == SetStateStatus.ACCEPT
-
-
 def test_rejected_by_a_human_nothing_moves(study, prefect):
     client = SyncPrefectClient(prefect)
     with started(study, prefect, "flows.promote", "--dataset", "busi", "--approve") as process:
@@ -256,6 +250,17 @@ def test_rejected_by_a_human_nothing_moves(study, prefect):
         output = process.communicate(timeout=60)[0]
     assert process.returncode == 3, output
     assert "error: busi champion none -> 2: rejected by Grace; nothing was moved" in output
+    assert (aliases(study), study.promotion_log.exists()) == ({}, False)
+
+
+def test_a_run_that_is_cancelled_in_the_ui_ends_and_nothing_moves(study, prefect):
+    client = SyncPrefectClient(prefect)
+    with started(study, prefect, "flows.promote", "--dataset", "busi", "--approve") as process:
+        run, _ = wait_for(lambda: question_to_a_human(client))
+        client.set_flow_run_state(run.id, Cancelling())
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 3, output
+    assert output.splitlines()[-1] == "error: the flow run was cancelled; nothing was done"
     assert (aliases(study), study.promotion_log.exists()) == ({}, False)
 
 

@@ -1,7 +1,9 @@
 """A registry whose versions are four bytes of weights each: enough for aliases, tags and going back."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -11,9 +13,28 @@ from mlflow.entities import LoggedModelStatus
 from pipeline import registry, tracking
 from pipeline.files import sha256_of
 from pipeline.promotion.change import CHALLENGER, CHAMPION, Action, Move
-from pipeline.promotion.moving import holders_of
+from pipeline.promotion.state import state_of
 
 NAME = "busi-classifier"
+ROOT = Path(__file__).parents[2]
+
+PROMOTING = """
+import logging
+import sys
+from pathlib import Path
+from pipeline import tracking
+from pipeline.errors import RefusalError
+from pipeline.promotion.moving import make_move
+from tests.promotion.store import move_to
+
+move = move_to(tracking.open_store(), *sys.argv[2:4])
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+logging.getLogger("filelock").setLevel(logging.DEBUG)
+try:
+    make_move(Path(sys.argv[1]), move)
+except RefusalError as refusal:
+    sys.exit(refusal.exit_code)
+"""
 
 
 @contextmanager
@@ -44,6 +65,20 @@ def weights_of(client: tracking.MlflowClient, number: str) -> Path:
     return Path(model.artifact_location.removeprefix("file://")) / "artifacts" / "model.safetensors"
 
 
+@contextmanager
+def damaged_weights(
+    client: tracking.MlflowClient, number: str, damage: Callable[[Path], object] = Path.unlink
+) -> Iterator[None]:
+    """The version's weights as `damage` leaves them, for the time of the block."""
+    weights = weights_of(client, number)
+    kept = weights.read_bytes()
+    damage(weights)
+    try:
+        yield
+    finally:
+        weights.write_bytes(kept)
+
+
 def clear(client: tracking.MlflowClient) -> None:
     """No alias, and no sign of an earlier move."""
     for alias in registry.aliases_of(client, NAME):
@@ -60,11 +95,19 @@ def move_to(
     why: str = "better",
 ) -> Move:
     """From the aliases as they are."""
-    present = registry.aliases_of(client, NAME)
-    before = {alias: present.get(alias) for alias in (CHAMPION, CHALLENGER)}
+    state = state_of(client, NAME)
     return Move(
         model_name=NAME, dataset="busi", action=action, alias=CHAMPION, decision=None,
-        before=holders_of(client, NAME, before),
-        after=holders_of(client, NAME, {CHAMPION: champion, CHALLENGER: challenger}),
+        before=state.holders(state.numbers(CHAMPION, CHALLENGER)),
+        after=state.holders({CHAMPION: champion, CHALLENGER: challenger}),
         by="Ada", at="2026-01-01T00:00:00+00:00", why=why,
     )  # fmt: skip
+
+
+@contextmanager
+def promoting(log: Path, champion: str, challenger: str) -> Iterator[subprocess.Popen]:
+    """A process that has decided on the aliases as they are, and waits for the lock."""
+    command = [sys.executable, "-c", PROMOTING, str(log), champion, challenger]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert any(" not acquired on " in line for line in process.stdout), "it did not wait"
+        yield process

@@ -94,14 +94,6 @@ def test_a_version_that_fails_has_no_rank_and_stands_last(cell):
     assert decision.candidates[1].why_not == "test/accuracy: 0.000 is below 0.5"
 
 
-@pytest.mark.parametrize("fact", [{"split_sha256": "other"}, {"data_sha256": "other"}])
-def test_a_version_tested_on_other_images_than_the_newest_is_not_judged(cell, fact):
-    decision = decide(NAME, [made_version(cell, "1", **fact), made_version(cell, "2")], made_policy(ACCURATE))
-    assert [each.version for each in decision.candidates] == ["2"]
-    assert decision.left_out[0].version == "1"
-    assert decision.left_out[0].reason.startswith("tested on other images than version 2, the newest")
-
-
 def test_a_version_whose_files_do_not_hold_is_named_with_the_reason(cell):
     versions = [Unusable("1", "vit", "its weights are gone"), made_version(cell, "2")]
     left_out = decide(NAME, versions, made_policy(ACCURATE)).left_out

@@ -14,7 +14,10 @@ CONDITION = Condition(metric="test/accuracy", at_least=0.5)
 def candidate(version, passed):
     why_not = "" if passed else "test/accuracy: 0.400 is below 0.5"
     judged = Judged(condition=CONDITION, measured=NOTHING, passed=passed, why_not=why_not)
-    return Candidate(version=version, model="vit", checkpoint_sha256=version, conditions=(judged,), ranking={})
+    return Candidate(
+        version=version, model="vit", checkpoint_sha256=version, evidence_sha256="e", split_sha256="s",
+        conditions=(judged,), ranking={},
+    )  # fmt: skip
 
 
 def plan(passing, aliases=None, failing="", left_out="", alias="champion", version=None):

@@ -45,10 +45,14 @@ def made_evidence(lines: Lines, wrong: Sequence[int] = ()) -> pd.DataFrame:
 
 
 def made_version(
-    cell: Cell, number: str, answers: pd.DataFrame | None = None, evidence: pd.DataFrame | None = None, **facts: str
+    cell: Cell,
+    number: str,
+    answers: pd.DataFrame | None = None,
+    evidence: pd.DataFrame | None = None,
+    **facts: str | bool,
 ) -> Registered:
     """By default it is never wrong, and its Grad-CAM always gains 0.5."""
-    known = VersionFacts(NAME, number, "vit", f"checkpoint {number}", "data", "split", "run", 0)
+    known = VersionFacts(NAME, number, "vit", f"checkpoint {number}", "data", "split", f"evidence {number}", False)
     answers = made_answers("nbm" * 4, "nbm" * 4) if answers is None else answers
     evidence = made_evidence({"gradcam": {"insertion_gain": [0.5] * 12}}) if evidence is None else evidence
     return Registered(replace(known, **facts), cell, evidence, answers)
