@@ -3,6 +3,7 @@
 The protocol is MLflow's (/invocations, /ping, /health, /version), so its clients and its documentation apply.
 """
 
+import os
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from mlflow.pyfunc import PyFuncModel, scoring_server
 from pipeline.errors import StudyError
 from pipeline.registry import aliases_of, model_name, versions_of
 from pipeline.serving.gate import Gate
-from pipeline.tracking import open_store, tracking_uri
+from pipeline.tracking import URI_VARIABLE, open_store, tracking_uri
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def load_served(version: ServedVersion) -> ServedModel:
     Raises:
         StudyError: the weights are not those of the receipt that is kept beside them.
     """
-    mlflow.set_tracking_uri(tracking_uri())
+    os.environ.setdefault(URI_VARIABLE, tracking_uri())  # MLflow finds the model by its own settings
     model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.number}")
     return ServedModel(version, model, model.unwrap_python_model().lineage.checkpoint_sha256)
 
