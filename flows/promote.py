@@ -3,13 +3,13 @@
 import argparse
 import getpass
 import logging
-import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flows.approval import ask_human
 from flows.command import run_main
 from flows.layout import PROMOTIONS
+from flows.revisions import git
 from flows.runner import Step, show_markdown, show_table, stage
 from pipeline.errors import RefusalError, StudyError
 from pipeline.params import load_params
@@ -109,11 +109,7 @@ def refuse_unapproved(what: str, approval: Approval) -> None:
 
 def commit_author() -> str:
     """`name <email>` as git has them; empty where it does not."""
-    values = (
-        subprocess.run(["git", "config", key], capture_output=True, text=True, check=False).stdout.strip()
-        for key in ("user.name", "user.email")
-    )
-    name, email = values
+    name, email = (git("config", key).strip() for key in ("user.name", "user.email"))
     return f"{name} <{email}>" if name and email else name
 
 

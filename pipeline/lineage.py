@@ -80,7 +80,7 @@ def lineage_of(client: tracking.MlflowClient, dataset: str, asked: str, promotio
         version=str(version.version),
         aliases=tuple(version.aliases),
         **receipt.model_dump(include={"dataset", "model", "arch", "weights", "checkpoint_sha256", "data_sha256"}),
-        logged_model=str(version.source).rpartition("/")[2],
+        logged_model=registry.model_id_of(version),
         dvc_md5=_dvc_md5(run),
         data_revision=version.tags.get("data_revision"),
         test_split_sha256=split,

@@ -23,11 +23,7 @@ TEST_SPLIT = "test_split_sha256"
 EVIDENCE_RUN = "evidence_run"  # the run that holds the heatmaps and scores of a version as they are now
 MANIFEST = "manifest_sha256"  # of a logged model: the hash of the list of its files
 EXPLAINS = "explain_settings"  # of a logged model: what it tells its methods
-CONTEXT = (
-    "git_commit",
-    "dvc_md5",
-    "data_revision",
-)  # tags that tell where files came from, and do not follow from them
+CONTEXT = ("git_commit", "dvc_md5", "data_revision")  # tags of where files came from, which do not follow from them
 
 
 @dataclass(frozen=True)
@@ -88,8 +84,7 @@ def find_version(
     """The version of a checkpoint: by its tags, or, should those have been edited, by its logged model."""
     if found := client.search_model_versions(f"name = '{name}' and {_filter(identity)}"):
         return found[0]
-    made_of = (each for each in versions_of(client, name) if model_id and str(each.source).endswith(f"/{model_id}"))
-    return next(made_of, None)
+    return next((each for each in versions_of(client, name) if model_id and model_id_of(each) == model_id), None)
 
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
@@ -97,10 +92,15 @@ def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
     return sorted(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
 
 
+def model_id_of(version: ModelVersion) -> str:
+    """Of the logged model behind it, which may have been deleted."""
+    return str(version.source).rpartition("/")[2]
+
+
 def logged_model_of(client: MlflowClient, version: ModelVersion) -> LoggedModel | None:
     """None where it was deleted."""
     try:
-        return client.get_logged_model(str(version.source).rpartition("/")[2])
+        return client.get_logged_model(model_id_of(version))
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

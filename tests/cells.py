@@ -15,6 +15,7 @@ from pipeline.models.checkpoint import CheckpointDescription, save_checkpoint
 from pipeline.params import Params, load_params
 from pipeline.publishing import Context, Drift, Published, Study, check_study, publish_study
 from pipeline.records import Classification, Explanation, HeatmapLineage, Receipt, Record, Summary, Trust
+from pipeline.registry import logged_model_of
 from pipeline.tracking import MlflowClient, open_store
 from tests.report.made_study import CLASSES, SIDE, make_study
 
@@ -91,6 +92,13 @@ class PublishedStudy:
     @property
     def client(self) -> MlflowClient:
         return open_store()
+
+    def model_folder(self, number: str = "1") -> Path:
+        """What MLflow keeps of the model behind a version."""
+        version = self.client.get_model_version("busi-classifier", number)
+        model = logged_model_of(self.client, version)
+        assert model is not None
+        return Path(model.artifact_location.removeprefix("file://"))
 
     def publish(self, thorough: bool = False) -> list[Published]:
         """Publishes busi-vit and the report."""

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -21,3 +22,21 @@ def samples() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the files that take longest, so that no process is left alone with one of them in the end."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """Of an MLflow store that is the module's own and, while it runs, the one in use."""
+    from pipeline import tracking  # not at the top: conftest is read before the run-time type check is in place
+
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with mock.patch.dict(os.environ, {"MLFLOW_TRACKING_URI": f"sqlite:///{database}"}):
+        yield tracking.open_store()
+
+
+@pytest.fixture
+def experiment(client, request):
+    """One for each test."""
+    from pipeline import tracking
+
+    return tracking.experiment_id(client, request.node.name)

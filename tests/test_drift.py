@@ -38,7 +38,7 @@ def artifacts_of(study):
 
 
 def model_folder(study):
-    return Path(registry.logged_model_of(study.client, version_of(study)).artifact_location.removeprefix("file://"))
+    return study.model_folder(str(version_of(study).version))
 
 
 def problems(study):

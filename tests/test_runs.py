@@ -1,13 +1,11 @@
 """Runs written to a real store, read back through MLflow's own client, and found again by what they hold."""
 
 import dataclasses
-import os
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
-from pipeline import runs, tracking
+from pipeline import runs
 from pipeline.files import sha256_of
 from pipeline.records import Manifest
 from pipeline.runs import DatasetRef, RunContent
@@ -15,18 +13,6 @@ from pipeline.runs import DatasetRef, RunContent
 pytestmark = pytest.mark.slow
 
 DATASET = DatasetRef("busi", "d" * 32, "{}", '{"images": 4}', {"dvc_md5": "m"})
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    with mock.patch.dict(os.environ, {"MLFLOW_TRACKING_URI": f"sqlite:///{database}"}):
-        yield tracking.open_store()
-
-
-@pytest.fixture
-def experiment(client, request):
-    return tracking.experiment_id(client, request.node.name)
 
 
 def content_of(seed, **tags):

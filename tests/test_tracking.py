@@ -3,7 +3,6 @@
 import os
 import sqlite3
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -11,18 +10,6 @@ from pipeline import tracking
 from pipeline.errors import StudyError
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    with mock.patch.dict(os.environ, {"MLFLOW_TRACKING_URI": f"sqlite:///{database}"}):
-        yield tracking.open_store()
-
-
-@pytest.fixture
-def experiment(client, request):
-    return tracking.experiment_id(client, request.node.name)
 
 
 def test_a_deleted_experiment_comes_back(client, experiment):

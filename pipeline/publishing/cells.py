@@ -38,7 +38,7 @@ def _left(client: tracking.MlflowClient, wanted: WantedCell, state: CellState) -
     runs.make_current(client, run_id, state.runs, wanted.identity)
     registry.add_context(client, state.version, wanted.version(state.run.info.experiment_id, run_id))
     log.info("%s: in step (version %s of %s)", wanted.name, number, state.version.name)
-    model_id = str(state.version.source).rpartition("/")[2]
+    model_id = registry.model_id_of(state.version)
     return Published(wanted.name, state.run.info.experiment_id, run_id, False, state.version.name, number, model_id)
 
 

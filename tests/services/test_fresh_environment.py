@@ -39,9 +39,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(study) -> Path:
-    version = study.client.get_model_version("busi-classifier", "1")
-    model = study.client.get_logged_model(version.source.rpartition("/")[2])
-    return Path(model.artifact_location.removeprefix("file://"))
+    return study.model_folder()
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,7 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="session")
 def folder(study) -> Path:
     """What MLflow keeps of the model."""
-    version = study.client.get_model_version("busi-classifier", "1")
-    model = study.client.get_logged_model(version.source.rpartition("/")[2])
-    return Path(model.artifact_location.removeprefix("file://"))
+    return study.model_folder()
 
 
 @pytest.fixture(scope="session")
