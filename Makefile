@@ -63,4 +63,4 @@ bench: setup  ## our speed beside that of our peers (11 minutes on 2 idle cores)
 
 clean:  ## remove all that the study made (not .venv, not the DVC cache)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m flows.servers stop; fi
-	rm -rf data/raw data/prepared data/models data/heatmaps data/scores data/report .resume .durations .prefect .servers mlflow.db* mlartifacts
+	rm -rf data/raw data/prepared data/audit data/models data/heatmaps data/scores data/report .resume .durations .prefect .servers mlflow.db* mlartifacts

@@ -14,8 +14,8 @@ def fetch(dataset: str) -> None:
     """Bring one dataset's archive to data/raw."""
     params = load_params()
     fetch_step(
-        data.get(dataset),
-        params.datasets[dataset].source,
+        data.spec_of(dataset, params.datasets[dataset]),
+        params.datasets[dataset],
         params.phantom,
         raw_dir(dataset),
         processes=params.study.threads,

@@ -2,7 +2,6 @@
 
 from flows.layout import cell_name, model_dir, prepared_dir, resume_dir
 from flows.runner import Step, main, progress_of, show_table, stage
-from pipeline import data
 from pipeline.metrics.classification import classify_cell
 from pipeline.params import load_params
 from pipeline.training import fit_cell
@@ -20,7 +19,6 @@ def finetune(dataset: str, model: str, seed: int | None = None) -> None:
         prepared_dir(dataset),
         trained,
         resume_dir(dataset, model, seed),
-        data.get(dataset),
         model,
         params.models[model],
         params.finetune,

@@ -20,6 +20,10 @@ def prepared_dir(dataset: str) -> Path:
     return DATA / "prepared" / dataset
 
 
+def audit_dir(dataset: str) -> Path:
+    return DATA / "audit" / dataset
+
+
 def model_dir(dataset: str, model: str, seed: int | None = None) -> Path:
     return _of_seed(DATA / "models", seed) / dataset / model
 

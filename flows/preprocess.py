@@ -14,7 +14,7 @@ def preprocess(dataset: str) -> None:
     """Index, audit, split and resize one dataset."""
     params = load_params()
     audit = prepare_step(
-        data.get(dataset),
+        data.spec_of(dataset, params.datasets[dataset]),
         params.datasets[dataset],
         params.preprocess,
         params.study.seed,

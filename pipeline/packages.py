@@ -6,6 +6,8 @@ DECIDING = (
     "albumentations",
     "numpy",
     "opencv-python-headless",
+    "pillow",
+    "pydicom",
     "scikit-learn",
     "scipy",
     "timm",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import StudyError
 from pipeline.files import write_text
+from pipeline.spec import DatasetSpec
 
 CHECKPOINT = "model.safetensors"  # beside its receipt
 ATTRIBUTIONS = "attributions.npz"  # beside explanation.json
@@ -64,12 +65,23 @@ class Dropped(BaseModel):
     reason: str
 
 
+class SourceReceipt(Record):
+    """What `fetch` brought: data/raw/<dataset>.json beside the folder."""
+
+    dataset: str
+    source: str  # phantom, the name of a folder or archive, or an address without its query
+    sha256: str  # of the archive; empty for phantoms and folders
+    size_bytes: int  # of the archive; 0 likewise
+    images: int
+    left_out: int  # files that are no images of the set
+
+
 class Audit(Record):
-    """audit.json of a prepared set: what it holds, what was found in it, what was left out."""
+    """audit.json of a prepared set: what it is, what it holds, what was found in it, what was left out."""
 
     file_name: ClassVar[str] = "audit.json"
-    dataset: str
-    classes: tuple[str, ...]
+    schema_version: Literal[2] = 2  # type: ignore[assignment]
+    spec: DatasetSpec
     image_size_px: int
     data_sha256: str  # of index.csv, images.npy and masks.npy
     images: int
@@ -80,8 +92,23 @@ class Audit(Record):
     duplicate_groups: tuple[tuple[str, ...], ...]  # files of each group of near-duplicates, two or more
     label_conflicts: tuple[tuple[str, ...], ...]
     dropped: tuple[Dropped, ...]
-    flagged: tuple[Dropped, ...]  # kept, but worth a look: empty or huge masks, stray files
+    flagged: tuple[Dropped, ...]  # kept, but worth a look: empty or huge masks, objections of a curated list
+    litter: int = 0  # files that are no images
     traits: dict[str, dict[str, int]] = {}  # trait -> level -> images kept
+    duplicate_distance: int = 0  # bits up to which perceptual hashes mean one picture
+    overlap_correlation: float | None = None  # from which on two cuts are of one field; None: not sought
+    links: dict[str, int] = {}  # method -> pairs of images that belong together
+    given_groups: int = 0  # patients, or what else the set's table names; 0 without
+    given_splits: bool = False  # whether the set's table says who is in which split
+    test_images_near_train: int = 0  # that look like a training image; a split that does not leak has none
+
+    @property
+    def dataset(self) -> str:
+        return self.spec.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.spec.classes
 
 
 class Receipt(Record):
@@ -92,7 +119,11 @@ class Receipt(Record):
     model: str
     arch: str
     arch_options: dict[str, int | float | str | bool | tuple[int, ...]]
-    weights: str
+    weights: str  # as in params.yaml; of a path outside the checkout only the name
+    weights_sha256: str  # of the file that it stands for; this and the next three are empty from scratch
+    weights_licence: str
+    weights_licence_source: str  # where it was read
+    weights_origin: str  # a page, empty where none is known
     classes: tuple[str, ...]
     image_size_px: int
     mean: tuple[float, float, float]

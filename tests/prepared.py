@@ -1,17 +1,21 @@
 """A prepared set in miniature that a transformer can learn in a few steps: each class has its colour."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
+from pipeline.data import DATASETS
 from pipeline.data.prepared import COLUMNS
 from pipeline.records import Audit
 
 CLASSES = ("blue", "green", "red")
 SIDE_PX = 32
+SPEC = replace(DATASETS["pbc"], name="colours", classes=CLASSES)
 COLOURS = np.array([(60, 60, 180), (60, 180, 60), (180, 60, 60)])
 
 
-def write_prepared(folder, train=(8, 4, 2), validation=3, test=4, dataset="colours"):
+def write_prepared(folder, train=(8, 4, 2), validation=3, test=4, spec=SPEC):
     """`train` images of each class, then as many of each class as the other splits say."""
     folder.mkdir(parents=True)
     labels = np.concatenate([np.repeat(np.arange(3), count) for count in (train, validation, test)])
@@ -26,7 +30,7 @@ def write_prepared(folder, train=(8, 4, 2), validation=3, test=4, dataset="colou
     counts = {name: int((labels == label).sum()) for label, name in enumerate(CLASSES)}
     nothing = {"exact_duplicates": 0, "duplicate_groups": (), "label_conflicts": (), "dropped": (), "flagged": ()}
     Audit(
-        dataset=dataset, classes=CLASSES, image_size_px=SIDE_PX, data_sha256="d" * 64, images=len(labels),
+        spec=spec, image_size_px=SIDE_PX, data_sha256="d" * 64, images=len(labels),
         images_per_class=counts, images_per_split={}, masks=0, **nothing,
     ).write(folder)  # fmt: skip
     return folder

@@ -68,7 +68,7 @@ def make_world(folder: Path, params: Params) -> Path:
 
 def make_images(raw: Path, prepared: Path, dataset: str, params: Params) -> None:
     spec = get(dataset)
-    fetch_source(spec, "phantom", params.phantom, raw, PROCESSES, _silent, "datasets")
+    fetch_source(spec, params.datasets[dataset], params.phantom, raw, PROCESSES, _silent, "datasets")
     arguments = (spec, params.datasets[dataset], params.preprocess, params.study.seed)
     prepare_dataset(*arguments, raw, prepared, PROCESSES, _silent)
 
@@ -76,7 +76,7 @@ def make_images(raw: Path, prepared: Path, dataset: str, params: Params) -> None
 def make_cell(data: Path, dataset: str, model: str, params: Params) -> None:
     prepared, trained, explained, scored = folders(data, dataset, model)
     state = data.parent / "state" / f"{dataset}-{model}"
-    recipe = (get(dataset), model, params.models[model], params.finetune, params.study)
+    recipe = (model, params.models[model], params.finetune, params.study)
     fit_cell(prepared, trained, state, *recipe, _silent)
     classify_cell(prepared, trained, params.finetune.batch_size, params.study)
     explain_cell(prepared, trained, explained, dataset, model, params.explain, params.study, _silent)

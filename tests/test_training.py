@@ -1,7 +1,6 @@
 """The training: its schedule and weights by hand, what it writes, and that a killed one ends with the same bytes."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,6 @@ import pytest
 import torch
 
 from pipeline.clock import duration
-from pipeline.data import DATASETS
 from pipeline.data.augment import Augmenter
 from pipeline.data.prepared import load_prepared
 from pipeline.errors import StudyError
@@ -22,11 +20,10 @@ from pipeline.training.batches import class_weights, epoch_order, labels_of, tra
 from pipeline.training.loop import build_optimizer, epoch_line, schedule
 from pipeline.training.state import Course, EpochRow
 from tests.models.tiny import ARCHITECTURES, MODELS, build
-from tests.prepared import CLASSES, write_prepared
+from tests.prepared import CLASSES, SPEC, write_prepared
 
 pytestmark = pytest.mark.slow
 
-SPEC = replace(DATASETS["pbc"], name="colours", classes=CLASSES)
 AUGMENTATION = {"flip": True, "quarter_turns": True, "rotate_degrees": 10, "scale": 0.1, "brightness": 0.1, "hue": 0.01}
 PARAMS = FinetuneParams(
     epochs=4, warmup_epochs=1, batch_size=5, weight_decay=0.05, label_smoothing=0.1, class_balance="loss",
@@ -58,7 +55,7 @@ def fit(prepared, name, model="vit", params=PARAMS, study=STUDY, kill_after=None
             raise Killed
 
     folder = prepared.parent / name
-    arguments = (prepared, folder / "model", folder / "state", SPEC, model, model_params(model, **changes), params)
+    arguments = (prepared, folder / "model", folder / "state", model, model_params(model, **changes), params)
     fit_cell(*arguments, study, progress)
     return folder / "model"
 

@@ -3,44 +3,37 @@
 Python's own `extractall` mends hostile names in silence and knows no limit; here such an archive is refused.
 """
 
-import gzip
+import errno
 import lzma
-import re
-import stat
 import tarfile
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePosixPath
-from shutil import copyfileobj
 from tempfile import TemporaryFile
 from typing import IO
 
+from pipeline.data.archive_members import BY_HAND, Member, hostile, members_of
 from pipeline.data.index import has_image_suffix, is_hidden
 from pipeline.errors import StudyError
 
-MAX_MEMBERS = 200_000  # PBC has 17,093
+MAX_MEMBERS = 200_000  # folders included; PBC has 17,093
 MAX_BYTES = 16 << 30  # unpacked, inner archives included; PBC has 0.3 GB
 MAX_RATIO = 100  # unpacked to packed; images hardly shrink, bombs reach 1000
 FREE_BYTES = 1 << 20  # unpacked, up to which the ratio does not matter
 MAX_DEPTH = 2  # an archive in an archive
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024  # what the usual file systems hold
+BLOCK_BYTES = 1 << 20
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
-DRIVE = re.compile(r"[A-Za-z]:")
 DAMAGE = (
-    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
-    UnicodeDecodeError,
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
+    ValueError, LookupError,
+    RecursionError,  # tarfile calls itself for each header that describes the next
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file inside an archive."""
-
-    path: PurePosixPath
-    size: int
-    open: Callable[[], IO[bytes] | None]
+NO_DISK_ERROR = (None, errno.EINVAL)  # what gzip and bz2 raise, and a seek to before the beginning
 
 
 @dataclass
@@ -49,71 +42,119 @@ class Unpacking:
 
     folder: Path
     progress: Callable[[int, int], None]
+    kept_names: frozenset[str]
     members: int = 0
     size: int = 0
     skipped: int = 0
-    names: set[PurePosixPath] = field(default_factory=set)
+    files: dict[PurePosixPath, PurePosixPath] = field(default_factory=dict)  # under the keys of `_key`
+    folders: set[PurePosixPath] = field(default_factory=set)  # keys of what lies above a file
+
+    def keeps(self, path: PurePosixPath) -> bool:
+        return has_image_suffix(path) or path.name.casefold() in self.kept_names
 
 
-def unpack(archive: Path, folder: Path, progress: Callable[[int, int], None]) -> int:
+def unpack(
+    archive: Path, folder: Path, progress: Callable[[int, int], None], kept_names: frozenset[str] = frozenset()
+) -> int:
     """Unpack the images of the archive into `folder`, under their own names, and count the files left out.
 
     An archive inside it is unpacked where it lies.
 
+    Args:
+        kept_names: further files to unpack, by their names in lower case.
+
     Raises:
-        StudyError: it is no archive, is damaged or encrypted, or holds a link, a double name, a name that leads out of
-            the folder, archives three deep, or more than an image set can need.
+        StudyError: it is no archive, is damaged, empty, encrypted or packed in an unusual way, or holds a link, two
+            names for one file, a name that leads out of the folder, archives three deep, or more than an image set can
+            need.
     """
-    unpacking = Unpacking(folder, progress)
-    with archive.open("rb") as file:
+    unpacking = Unpacking(folder, progress, kept_names)
+    with _readable(str(archive)):
+        file = archive.open("rb")
+    with file:
         _unpack(file, str(archive), PurePosixPath(), MAX_DEPTH, unpacking)
+    if not unpacking.members:
+        raise StudyError(f"{archive}: holds nothing; download it again")
     return unpacking.skipped
 
 
-def _unpack(file: IO[bytes], shown: str, place: PurePosixPath, depth: int, unpacking: Unpacking) -> None:
+def check_is_archive(path: Path) -> None:
+    """Looks at its beginning and its end.
+
+    Raises:
+        StudyError: it is neither a zip nor a tar, or a zip without its end.
+    """
+    with _readable(str(path)), path.open("rb") as file:
+        members_of(file, str(path))
+
+
+@contextmanager
+def _readable(shown: str) -> Iterator[None]:
     try:
-        packed = file.seek(0, 2)
-        file.seek(0)
-        members = _checked(_members(file, shown), packed, shown, place, unpacking)
-        wanted = [member for member in members if not is_hidden(member.path) and _is_wanted(member.path)]
-        unpacking.skipped += len(members) - len(wanted)
-        for done, member in enumerate(wanted, start=1):
-            _unpack_member(member, shown, place, depth, unpacking)
-            unpacking.progress(done, len(wanted))
+        yield
     except DAMAGE as error:
-        raise StudyError(f"{shown}: the archive is damaged or incomplete ({error}); download it again") from None
+        raise _damaged(shown, error) from None
     except OSError as error:
+        if error.errno in NO_DISK_ERROR:
+            raise _damaged(shown, error) from None
         raise StudyError(f"{shown}: cannot be unpacked: {error}") from None
 
 
+def _damaged(shown: str, error: Exception) -> StudyError:
+    return StudyError(f"{shown}: the archive is damaged or incomplete ({error}); download it again")
+
+
+def _unpack(file: IO[bytes], shown: str, place: PurePosixPath, depth: int, unpacking: Unpacking) -> None:
+    with _readable(shown):
+        packed = file.seek(0, 2)
+        file.seek(0)
+        members = _checked(members_of(file, shown), packed, shown, unpacking)
+    wanted = [member for member in members if _is_wanted(member, unpacking)]
+    unpacking.skipped += sum(not member.is_folder for member in members) - len(wanted)
+    _claim_names(members, wanted, shown, place, unpacking)
+    for done, member in enumerate(wanted, start=1):
+        _unpack_member(member, shown, place, depth, unpacking)
+        unpacking.progress(done, len(wanted))
+
+
 def _unpack_member(member: Member, shown: str, place: PurePosixPath, depth: int, unpacking: Unpacking) -> None:
-    if has_image_suffix(member.path):
-        target = unpacking.folder / place / member.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("xb") as written:
-            _copy(member, written)
+    if unpacking.keeps(member.path):
+        with _readable(shown):
+            _write(member, unpacking.folder / place / member.path, shown)
         return
     if depth == 1:
-        raise StudyError(f"{shown}: {member.path}: archives are nested too deep; unpack it and give the folder's path")
+        raise StudyError(f"{shown}: {member.path}: archives are nested too deep; {BY_HAND}")
     with TemporaryFile(dir=unpacking.folder) as inner:
-        _copy(member, inner)
+        with _readable(shown):
+            _copy(member, inner, shown)
         _unpack(inner, f"{shown}: {member.path}", place / member.path.parent, depth - 1, unpacking)
 
 
-def _copy(member: Member, target: IO[bytes]) -> None:
+def _write(member: Member, target: Path, shown: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as written:
+        _copy(member, written, shown)
+
+
+def _copy(member: Member, target: IO[bytes], shown: str) -> None:
+    """Counts what comes, since the size that was checked is only what the archive says."""
     source = member.open()
-    assert source is not None  # tarfile gives None for links and folders, of which there is none here
+    assert source is not None  # tarfile gives None for links and folders, of which none is wanted
+    left = member.size
     with source:
-        copyfileobj(source, target, 1 << 20)
+        while left >= 0 and (block := source.read(BLOCK_BYTES)):
+            left -= len(block)
+            target.write(block)
+    if left:
+        raise StudyError(f"{shown}: {member.path} has another size than the archive says; download it again")
 
 
-def _is_wanted(path: PurePosixPath) -> bool:
-    return has_image_suffix(path) or path.name.lower().endswith(ARCHIVE_ENDINGS)
+def _is_wanted(member: Member, unpacking: Unpacking) -> bool:
+    is_archive = member.path.name.lower().endswith(ARCHIVE_ENDINGS)
+    return not member.is_folder and not is_hidden(member.path) and (is_archive or unpacking.keeps(member.path))
 
 
-def _checked(
-    members: Iterator[Member], packed: int, shown: str, place: PurePosixPath, unpacking: Unpacking
-) -> list[Member]:
+def _checked(members: Iterator[Member], packed: int, shown: str, unpacking: Unpacking) -> list[Member]:
     """The members, if none of them is too much; a compressed tar is read no further than to the first that is."""
     checked, size = [], 0
     for member in members:
@@ -126,55 +167,40 @@ def _checked(
             )
         if size > max(MAX_RATIO * packed, FREE_BYTES):
             raise StudyError(f"{shown}: unpacks to over {MAX_RATIO} times its size, as no images do; download it again")
-        path = place / member.path
-        if has_image_suffix(path) and path in unpacking.names:
-            raise StudyError(f"{shown}: holds {path} twice; unpack it by hand and give the folder's path")
-        unpacking.names.add(path)
         checked.append(member)
     return checked
 
 
-def _members(file: IO[bytes], shown: str) -> Iterator[Member]:
-    """The files in a zip or tar, none of them a link; an iterator, so that a bomb is not read to its end."""
-    head = file.read(1024)
-    file.seek(0)
-    if head.lstrip().startswith(b"<"):
-        raise StudyError(f"{shown}: a web page, not an archive: a download that failed; download it again in a browser")
-    if head.startswith(b"PK"):
-        return _zip_members(zipfile.ZipFile(file), shown)
-    try:
-        return _tar_members(tarfile.open(fileobj=file), shown)
-    except tarfile.ReadError:
-        raise StudyError(f"{shown}: neither a zip nor a tar archive; give the path of an archive or a folder") from None
+def _claim_names(
+    members: Iterable[Member], wanted: Iterable[Member], shown: str, place: PurePosixPath, unpacking: Unpacking
+) -> None:
+    """Gives each file its name, which on no system may be that of another file or of a folder."""
+    for member in wanted:
+        _check_name(member.path, place / member.path, shown)
+        if unpacking.keeps(member.path):
+            _claim(place / member.path, shown, unpacking)
+    unpacking.folders.update(_key(place / member.path) for member in members if member.is_folder)
+    for key in unpacking.files.keys() & unpacking.folders:
+        raise StudyError(f"{shown}: holds {unpacking.files[key]} as a file and as a folder; {BY_HAND}")
 
 
-def _zip_members(archive: zipfile.ZipFile, shown: str) -> Iterator[Member]:
-    for info in archive.infolist():
-        path = _safe_path(info.filename, shown)
-        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _hostile(shown, info.filename, "is a link or a device")
-        if info.flag_bits & 1:
-            raise StudyError(f"{shown}: {info.filename} is encrypted; unpack it by hand and give the folder's path")
-        if not info.is_dir():
-            yield Member(path, info.file_size, partial(archive.open, info))
+def _claim(path: PurePosixPath, shown: str, unpacking: Unpacking) -> None:
+    key = _key(path)
+    if other := unpacking.files.get(key):
+        pair = f"{path} twice" if other == path else f"{other} and {path}, which are one file on some systems"
+        raise StudyError(f"{shown}: holds {pair}; {BY_HAND}")
+    unpacking.files[key] = path
+    unpacking.folders.update(key.parents)
 
 
-def _tar_members(archive: tarfile.TarFile, shown: str) -> Iterator[Member]:
-    for info in archive:
-        path = _safe_path(info.name, shown)
-        if not (info.isfile() or info.isdir()):
-            raise _hostile(shown, info.name, "is a link or a device")
-        if info.isfile():
-            yield Member(path, info.size, partial(archive.extractfile, info))
+def _check_name(name: PurePosixPath, path: PurePosixPath, shown: str) -> None:
+    text = str(path)
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        raise hostile(shown, str(name), "holds control characters or is not Unicode")
+    if len(text.encode()) > MAX_PATH_BYTES or any(len(part.encode()) > MAX_NAME_BYTES for part in path.parts):
+        raise hostile(shown, f"{name.name[:40]}...", "is too long a name")
 
 
-def _safe_path(name: str, shown: str) -> PurePosixPath:
-    """The name as a path below the folder; a backslash separates folders, as it does where such archives come from."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or DRIVE.match(name) or "\0" in name:
-        raise _hostile(shown, name, "leads out of the folder")
-    return path
-
-
-def _hostile(shown: str, name: str, reason: str) -> StudyError:
-    return StudyError(f"{shown}: {name!r} {reason}; nothing was unpacked, get the archive from its own source")
+def _key(path: PurePosixPath) -> PurePosixPath:
+    """Equal for names that some system takes for one: whatever the case, and é as one letter or as two."""
+    return PurePosixPath(unicodedata.normalize("NFC", unicodedata.normalize("NFD", str(path)).casefold()))

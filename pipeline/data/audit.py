@@ -1,45 +1,27 @@
-"""Judge what was read of a set: what is dropped, what is worth a look, and which images are one picture."""
+"""Judge what was read of a set: what is dropped, and what is worth a look."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-import numpy as np
-from jaxtyping import Int64
-
-from pipeline.data.duplicates import near_duplicate_groups
-from pipeline.data.index import ImageFile
-from pipeline.data.reading import Reading
-from pipeline.data.spec import DatasetSpec
+from pipeline.data.index import Scan
+from pipeline.data.reading import Found, files_of, labels_of
+from pipeline.data.split import SPLITS
 from pipeline.errors import StudyError
 from pipeline.records import Dropped
+from pipeline.spec import DatasetSpec
 
 HUGE_MASK = 0.8  # of the image: rather inverted than a lesion
 NAMED = 3  # files named in a refusal
 
 
 @dataclass(frozen=True)
-class Found:
-    """An image file and what reading it gave."""
-
-    image: ImageFile
-    reading: Reading
-
-
-@dataclass(frozen=True)
 class Copies:
     """Images whose pixels are equal."""
 
-    count: int  # files that are a copy of an earlier one
+    pairs: tuple[tuple[str, str], ...]  # the file that stands for the picture, and one equal to it
     conflicts: tuple[tuple[str, ...], ...]  # files of each picture that stands under two labels
     dropped: tuple[Dropped, ...]
-
-
-@dataclass(frozen=True)
-class NearDuplicates:
-    groups: Int64[np.ndarray, " n"]  # of each image, from 0
-    files: tuple[tuple[str, ...], ...]  # of each group of two or more
-    flagged: tuple[Dropped, ...]  # those that look alike under two labels
 
 
 def refuse_if_too_many_unusable(found: Sequence[Found], max_fraction: float, shown: str) -> None:
@@ -69,26 +51,30 @@ def unreadable(found: Iterable[Found]) -> tuple[Dropped, ...]:
 
 
 def find_copies(found: Iterable[Found]) -> Copies:
-    """Equal pictures: the first of a class is kept; under two labels none is, as nobody knows which label is right."""
+    """Equal pictures: one of a class is kept; under two labels none is, as nobody knows which label is right.
+
+    Kept is the first, or, where splits are given, the first in the test split, else in validation.
+    """
     pictures: dict[str, list[Found]] = {}
     for one in found:
         pictures.setdefault(one.reading.pixels_sha256, []).append(one)
     several = [copies for copies in pictures.values() if len(copies) > 1]
-    conflicts = [copies for copies in several if _labels(copies) > 1]
+    conflicts = [copies for copies in several if len(labels_of(copies)) > 1]
+    pairs = [(one, max(copies, key=split_rank)) for copies in several for one in copies]
+    pairs = [(one, kept) for one, kept in pairs if one is not kept]
+    unclear = {one.image.file for copies in conflicts for one in copies}
     dropped = [_as_conflict(one, copies) for copies in conflicts for one in copies]
-    dropped += [_as_copy(one, copies[0]) for copies in several if _labels(copies) == 1 for one in copies[1:]]
-    return Copies(sum(len(copies) - 1 for copies in several), tuple(map(_files, conflicts)), tuple(dropped))
+    dropped += [_as_copy(one, kept) for one, kept in pairs if one.image.file not in unclear]
+    return Copies(
+        pairs=tuple((kept.image.file, one.image.file) for one, kept in pairs),
+        conflicts=tuple(map(files_of, conflicts)),
+        dropped=tuple(dropped),
+    )
 
 
-def find_near_duplicates(found: Sequence[Found], distance: int) -> NearDuplicates:
-    """Look-alikes within `distance` bits share a group, whatever their labels, and so one side of the split."""
-    groups = near_duplicate_groups(np.array([one.reading.perceptual_hash for one in found], dtype=np.uint64), distance)
-    members: dict[int, list[Found]] = {}
-    for one, group in zip(found, groups.tolist(), strict=True):
-        members.setdefault(group, []).append(one)
-    several = [group for group in members.values() if len(group) > 1]
-    flagged = [_as_look_alike(one, group) for group in several if _labels(group) > 1 for one in group]
-    return NearDuplicates(groups, tuple(map(_files, several)), tuple(flagged))
+def split_rank(one: Found) -> int:
+    """How far the given split of an image is from training; a model must not be trained on what it is judged by."""
+    return SPLITS.index(one.image.split) if one.image.split else 0
 
 
 def odd_masks(found: Iterable[Found], spec: DatasetSpec) -> tuple[Dropped, ...]:
@@ -110,14 +96,6 @@ def _mask_oddity(one: Found, spec: DatasetSpec) -> str:
     return f"its {spec.evidence} is less than a pixel at this image size" if one.reading.mask_vanished else ""
 
 
-def _labels(found: Iterable[Found]) -> int:
-    return len({one.image.class_name for one in found})
-
-
-def _files(found: Iterable[Found]) -> tuple[str, ...]:
-    return tuple(one.image.file for one in found)
-
-
 def _as_conflict(one: Found, copies: Iterable[Found]) -> Dropped:
     others = ", ".join(other.image.file for other in copies if other.image.class_name != one.image.class_name)
     return Dropped(file=one.image.file, reason=f"same image under two labels: {others}")
@@ -128,8 +106,12 @@ def _as_copy(one: Found, first: Found) -> Dropped:
     return Dropped(file=one.image.file, reason=f"{same} {first.image.file}")
 
 
-def _as_look_alike(one: Found, group: Iterable[Found]) -> Dropped:
-    others = ", ".join(other.image.file for other in group if other.image.class_name != one.image.class_name)
-    return Dropped(
-        file=one.image.file, reason=f"looks like {others} of another class; kept on the same side of the split"
-    )
+def not_used(scan: Scan, table: str) -> tuple[Dropped, ...]:
+    """Files that are no image of the set, with the reason; `table` is the name of the set's own table."""
+    reasons = {
+        "mask without its image": scan.orphan_masks,
+        "in no folder named as a class": scan.strays,
+        f"not listed in {table}": scan.unlisted,
+        f"listed in {table}, but there is no such file": scan.absent,
+    }
+    return tuple(Dropped(file=file, reason=reason) for reason, files in reasons.items() for file in files)

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.data.spec import DatasetSpec
 from pipeline.params import AugmentationParams
 from pipeline.seeds import cell_seed
+from pipeline.spec import DatasetSpec
 
 HUE_STEPS = 180  # of the colour circle in OpenCV's 8-bit HSV
 

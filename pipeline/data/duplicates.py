@@ -1,8 +1,11 @@
 """Find images that are nearly the same by their perceptual hash: 64 bits of the coarse structure of an image.
 
 The distance up to which two hashes mean one picture was measured on the real sets: 4 bits on PBC, 8 on BUSI. What it
-misses: crops shifted by more than a few pixels, and other views of one lesion.
+misses are shifted cuts of one field (`overlaps.py`) and other views of one lesion.
 """
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import imagehash
 import numpy as np
@@ -11,7 +14,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-BLOCK = 256  # hashes compared with all others at a time: 256 x 17,092 x 8 bytes are 35 MB
+HASH_BITS = 64
 
 
 def perceptual_hash(image: Image.Image) -> int:
@@ -22,30 +25,48 @@ def perceptual_hash(image: Image.Image) -> int:
     return int.from_bytes(np.packbits(imagehash.phash(image).hash).tobytes(), "big")
 
 
-def near_duplicate_groups(hashes: UInt64[np.ndarray, " n"], distance: int) -> Int64[np.ndarray, " n"]:
-    """A group number for each image, counted from 0 in order of appearance.
+def close_pairs(hashes: UInt64[np.ndarray, " n"], distance: int) -> Int64[np.ndarray, "pairs 3"]:
+    """Positions of two images, the earlier first, and the bits in which they differ, at most `distance`.
 
-    Images within `distance` bits of each other share a group, and so do those linked by a chain of such pairs.
+    Of images with equal hashes only the first is compared with others, and stands for them: the pairs link the same
+    images as all pairs would. Two hashes that differ in d bits agree in one of d + 1 bands, so only those that share a
+    band are compared (multi-index hashing: Norouzi, Punjani and Fleet, CVPR 2012).
     """
-    unique, inverse = np.unique(hashes, return_inverse=True)
-    first, second = _close_pairs(unique, distance)
-    links = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(len(unique), len(unique)))
-    _, component = connected_components(links, directed=False)
-    return _in_order_of_appearance(component.astype(np.int64)[inverse])
+    unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    stand_in = first[inverse]
+    copies = np.flatnonzero(stand_in != np.arange(len(hashes)))
+    same = np.stack([stand_in[copies], copies, np.zeros_like(copies)], axis=1)
+    found = [np.empty((0, 3), dtype=np.int64)]
+    for pair in _sharing_a_band(unique, distance + 1):
+        bits = np.bitwise_count(unique[pair[:, 0]] ^ unique[pair[:, 1]])
+        close = np.column_stack([np.sort(first[pair], axis=1), bits])
+        found.append(close[bits <= distance])
+    return np.concatenate([same, np.unique(np.concatenate(found), axis=0)])
 
 
-def _close_pairs(
-    hashes: UInt64[np.ndarray, " n"], distance: int
-) -> tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]]:
-    firsts, seconds = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    for start in range(0, len(hashes), BLOCK):
-        block = hashes[start : start + BLOCK]
-        first, second = np.nonzero(np.bitwise_count(block[:, None] ^ hashes[None, start:]) <= distance)
-        firsts.append(first[first < second] + start)
-        seconds.append(second[first < second] + start)
-    return np.concatenate(firsts), np.concatenate(seconds)
+def linked_groups(images: int, links: Iterable[tuple[int, int]]) -> Int64[np.ndarray, " images"]:
+    """A group number for each image, from 0 in order of appearance: linked images share one, also by a chain."""
+    ends = np.array([*links], dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(images, images))
+    _, component = connected_components(graph, directed=False)
+    return in_order_of_appearance(component.astype(np.int64))
 
 
-def _in_order_of_appearance(groups: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+def in_order_of_appearance(groups: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """The groups renumbered from 0, the first image's first."""
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+
+
+def _sharing_a_band(hashes: UInt64[np.ndarray, " n"], bands: int) -> Iterator[Int64[np.ndarray, "pairs 2"]]:
+    """Positions of hashes that are equal in one of the bands; memory grows with the number of hashes."""
+    borders = np.linspace(0, HASH_BITS, bands + 1).astype(int)
+    for low, high in pairwise(borders):
+        codes = (hashes >> np.uint64(low)) & np.uint64(2 ** int(high - low) - 1)
+        order = np.argsort(codes, kind="stable")
+        ranked = codes[order]
+        for gap in range(1, len(hashes)):
+            alike = np.flatnonzero(ranked[gap:] == ranked[:-gap])
+            if not len(alike):
+                break
+            yield np.stack([order[alike], order[alike + gap]], axis=1)

@@ -4,22 +4,21 @@ One rule for each oddity. The content decides what a file is, not its name. EXIF
 is dropped, colours stay. 16-bit grey is scaled to 8 bits by its range, which is 12 bits where no value is larger.
 Images are *stretched* to the square: nothing is cut off, no border is added, and a mask takes the same path, so that
 it stays on its lesion; the price is a change of aspect (PBC 360 x 363: none to speak of; BUSI about 1.2 : 1).
+DICOM has rules of its own, see `dicom`.
 """
 
 from io import BytesIO
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pipeline.data.unreadable import MAX_PIXELS, UnreadableError, check_frames, check_size
+
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-MAX_PIXELS = 50_000_000  # 150 MB as RGB; the largest real image has under a million
-MIN_SIDE_PX = 16
+WHITE_12_BITS, WHITE_16_BITS = 4095, 65535
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey with more than 8 bits
-
-
-class UnreadableError(Exception):
-    """An image file that cannot be used; the message says why, whoever knows the file's name adds it."""
 
 
 def square_image(content: bytes, image_size_px: int) -> UInt8[np.ndarray, "s s 3"]:
@@ -33,7 +32,15 @@ def square_image(content: bytes, image_size_px: int) -> UInt8[np.ndarray, "s s 3
 
 def decode_image(content: bytes) -> Image.Image:
     """The image file `content` in RGB at its own size; raises UnreadableError."""
-    return _to_rgb(_load(content))
+    return _dicom().read_image(content) if _is_dicom(content) else _to_rgb(_load(content))
+
+
+def header_of(content: bytes) -> tuple[str, str]:
+    """Format (JPEG, PNG ...) and kind of pixels (Pillow's mode: L, RGB, I;16 ...) of a file that can be decoded."""
+    if _is_dicom(content):
+        return "DICOM", _dicom().read_kind(content)
+    image = Image.open(BytesIO(content), formats=FORMATS)
+    return str(image.format), image.mode
 
 
 def to_square(image: Image.Image, image_size_px: int) -> UInt8[np.ndarray, "s s 3"]:
@@ -44,13 +51,11 @@ def to_square(image: Image.Image, image_size_px: int) -> UInt8[np.ndarray, "s s 
 def decode_mask(content: bytes) -> Bool[np.ndarray, "h w"]:
     """Where the mask file `content` outlines something; raises UnreadableError.
 
-    Counts from half of white on; in a mask of zeros and ones, one counts.
+    Counts from half of white on. White is that of 1, 8 or 12 bits if no value is larger, else of 16.
     """
-    values = _mask_values(_load(content))
-    top = int(values.max())
-    if top <= 1:
-        return values == 1
-    return values >= (128 if top <= 255 else 32768)
+    values = _dicom().read_mask_values(content) if _is_dicom(content) else _mask_values(_load(content))
+    white = next((white for white in (1, 255, WHITE_12_BITS) if values.max() <= white), WHITE_16_BITS)
+    return values >= (white + 1) // 2
 
 
 def mask_to_square(mask: Bool[np.ndarray, "h w"], image_size_px: int) -> UInt8[np.ndarray, "s s"]:
@@ -59,15 +64,30 @@ def mask_to_square(mask: Bool[np.ndarray, "h w"], image_size_px: int) -> UInt8[n
     return (np.asarray(grey.resize((image_size_px, image_size_px), Image.Resampling.BOX)) >= 128).astype(np.uint8)
 
 
+def _is_dicom(content: bytes) -> bool:
+    return content[128:132] == b"DICM"
+
+
+def _dicom() -> ModuleType:
+    """Imported only when such a file turns up, as few machines need pydicom."""
+    try:
+        from pipeline.data import dicom
+    except ModuleNotFoundError:
+        raise UnreadableError("a DICOM file; pip install pydicom to read it") from None
+    return dicom
+
+
 def _load(content: bytes) -> Image.Image:
     """The decoded file, upright, in the mode it came in."""
     if not content:
         raise UnreadableError("the file is empty")
     try:
         image = Image.open(BytesIO(content), formats=FORMATS)
-        _check_header(image)
+        check_size(*image.size)
+        check_frames(getattr(image, "n_frames", 1))
         image.load()
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
     except UnreadableError:
         raise
     except UnidentifiedImageError:
@@ -78,17 +98,6 @@ def _load(content: bytes) -> Image.Image:
         raise UnreadableError(f"broken: {error}") from None
 
 
-def _check_header(image: Image.Image) -> None:
-    """Refuses by what the header says, before memory is taken for pixels."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise UnreadableError(f"{width} x {height} px are more than {MAX_PIXELS:,} pixels")
-    if min(width, height) < MIN_SIDE_PX:
-        raise UnreadableError(f"{width} x {height} px is too small; each side needs {MIN_SIDE_PX}")
-    if (frames := getattr(image, "n_frames", 1)) > 1:
-        raise UnreadableError(f"{frames} frames; save the one that counts as an image of its own")
-
-
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in DEEP_MODES:
         image = _to_8_bit(image)
@@ -96,15 +105,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise UnreadableError("floating-point pixels, whose range is unknown; save it with 8 or 16 bits")
     elif image.mode == "P":
         image = image.convert("RGBA")  # so that a transparent palette keeps its colours
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > WHITE_16_BITS:
         raise UnreadableError("more than 16 bits per pixel; save it with 8 or 16")
-    white = 4095 if values.max() <= 4095 else 65535
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    white = WHITE_12_BITS if values.max() <= WHITE_12_BITS else WHITE_16_BITS
+    greys = np.rint(np.arange(white + 1) * (255 / white)).astype(np.uint8)
+    return Image.fromarray(greys[values])
 
 
 def _mask_values(image: Image.Image) -> Integer[np.ndarray, "h w"]:

@@ -4,7 +4,7 @@ So any number of processes can work at once, none of them sends pixels to anothe
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,61 +13,95 @@ from jaxtyping import Bool
 from PIL import Image
 
 from pipeline.data.duplicates import perceptual_hash
-from pipeline.data.images import UnreadableError, decode_image, decode_mask, mask_to_square, to_square
+from pipeline.data.images import UnreadableError, decode_image, decode_mask, header_of, mask_to_square, to_square
 from pipeline.data.index import ImageFile
-from pipeline.data.spec import Trait
+from pipeline.data.overlaps import NO_FEATURES, LocalFeatures, local_features
+from pipeline.data.traits import TRAITS
 from pipeline.records import Dropped
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """Where the files are, and the arrays of squares that they fill."""
+class Plan:
+    """Where the files are, the arrays of squares that they fill, and what is wanted of each image."""
 
     raw: Path
     images: Path
     masks: Path
     image_size_px: int
+    traits: tuple[str, ...]
+    features: bool  # whether overlaps are sought
 
 
 @dataclass(frozen=True)
 class Reading:
     """What one image file turned out to be."""
 
-    sha256: str = ""
     problem: str = ""  # why it cannot be used; empty if it can
+    size_bytes: int = 0
+    sha256: str = ""
+    format: str = ""  # of the file, by its content
+    mode: str = ""  # Pillow's: L, RGB, I;16 ...
+    width_px: int = 0  # upright
+    height_px: int = 0
     pixels_sha256: str = ""  # of the decoded pixels: equal for copies, also those saved anew
     perceptual_hash: int = 0
+    features: LocalFeatures = NO_FEATURES
     refused_masks: tuple[Dropped, ...] = ()
     mask_fraction: float | None = None  # of the image that its masks cover; None without masks that can be used
     mask_vanished: bool = False  # not empty, but too small for the square
     traits: dict[str, str] = field(default_factory=dict)  # trait -> level
 
 
-def read_image(arrays: Arrays, traits: Mapping[str, Trait], place: tuple[int, ImageFile]) -> Reading:
+@dataclass(frozen=True)
+class Found:
+    """An image file and what reading it gave."""
+
+    image: ImageFile
+    reading: Reading
+
+
+def labels_of(found: Iterable[Found]) -> set[str]:
+    return {one.image.class_name for one in found}
+
+
+def files_of(found: Iterable[Found]) -> tuple[str, ...]:
+    return tuple(one.image.file for one in found)
+
+
+def read_image(plan: Plan, place: tuple[int, ImageFile]) -> Reading:
     """Fills row `place[0]` of the arrays from the image file `place[1]` and its masks, if they can be used."""
     row, file = place
     try:
-        content = (arrays.raw / file.file).read_bytes()
+        content = (plan.raw / file.file).read_bytes()
         image = decode_image(content)
     except (UnreadableError, OSError) as error:
         return Reading(problem=str(error))
-    np.load(arrays.images, mmap_mode="r+")[row] = to_square(image, arrays.image_size_px)
-    mask, refused = read_mask(arrays.raw, file, image.size)
-    fraction, vanished = None, False
-    if mask is not None:
-        square = mask_to_square(mask, arrays.image_size_px)
-        np.load(arrays.masks, mmap_mode="r+")[row] = square
-        fraction, vanished = float(mask.mean()), bool(mask.any() and not square.any())
+    kind, mode = header_of(content)
+    np.load(plan.images, mmap_mode="r+")[row] = to_square(image, plan.image_size_px)
+    mask, refused = read_mask(plan.raw, file, image.size)
+    fraction, vanished = (None, False) if mask is None else _fill_mask(plan, row, mask)
     return Reading(
-        hashlib.sha256(content).hexdigest(),
-        "",
-        _pixels_sha256(image),
-        perceptual_hash(image),
-        refused,
-        fraction,
-        vanished,
-        {name: level_of(image) for name, level_of in traits.items()},
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        format=kind,
+        mode=mode,
+        width_px=image.width,
+        height_px=image.height,
+        pixels_sha256=_pixels_sha256(image),
+        perceptual_hash=perceptual_hash(image),
+        features=local_features(image) if plan.features else NO_FEATURES,
+        refused_masks=refused,
+        mask_fraction=fraction,
+        mask_vanished=vanished,
+        traits={name: TRAITS[name](image) for name in plan.traits},
     )
+
+
+def _fill_mask(plan: Plan, row: int, mask: Bool[np.ndarray, "h w"]) -> tuple[float, bool]:
+    """The share of the image that the mask covers, and whether it is too small for the square."""
+    square = mask_to_square(mask, plan.image_size_px)
+    np.load(plan.masks, mmap_mode="r+")[row] = square
+    return float(mask.mean()), bool(mask.any() and not square.any())
 
 
 def read_mask(

@@ -5,7 +5,7 @@ what it is due. With enough single images every split gets exactly its due, whic
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -26,54 +26,62 @@ def split_groups(
     labels: Int64[np.ndarray, " n"],
     groups: Int64[np.ndarray, " n"],
     classes: Sequence[str],
-    validation_fraction: float,
-    test_fraction: float,
+    fractions: Mapping[str, float],
     seed: int,
-) -> Int64[np.ndarray, " n"]:
-    """The split of each image as its place in SPLITS; equal for equal arguments.
+) -> list[str]:
+    """The split of each image; equal for equal arguments.
 
     Args:
-        groups: numbers from 0 without gaps; images that share one stay together.
+        groups: images that share a number stay together.
+        fractions: of each split that is taken from the images; train keeps the remainder.
 
     Raises:
         StudyError: a class has too few groups to be in every split.
     """
-    _check_enough(labels, groups, classes)
+    names = (SPLITS[0], *fractions)
+    groups = np.unique(groups, return_inverse=True)[1]
+    _check_enough(labels, groups, classes, names)
     counts = np.zeros((groups.max() + 1, len(classes)), dtype=np.int64)
     np.add.at(counts, (groups, labels), 1)
-    due = due_counts(counts.sum(axis=0), (1 - validation_fraction - test_fraction, validation_fraction, test_fraction))
-    splits = _deal(counts, due, np.random.default_rng(seed))[groups]
-    check_split(splits, labels, groups, classes)
+    due = due_counts(counts.sum(axis=0), tuple(fractions.values()))
+    splits = [names[split] for split in _deal(counts, due, np.random.default_rng(seed))[groups]]
+    check_split(splits, labels, groups, classes, names)
     return splits
 
 
-def due_counts(totals: Int64[np.ndarray, " c"], fractions: tuple[float, float, float]) -> Int64[np.ndarray, "splits c"]:
-    """Images due to each split in each class: the fractions, rounded, and at least one; train takes the remainder."""
-    _, validation, test = (np.maximum(np.rint(fraction * totals), 1).astype(np.int64) for fraction in fractions)
-    return np.stack([np.maximum(totals - validation - test, 1), validation, test])
+def due_counts(totals: Int64[np.ndarray, " c"], fractions: tuple[float, ...]) -> Int64[np.ndarray, "splits c"]:
+    """Images due to train and to each further split in each class: its fraction, rounded, and at least one."""
+    taken = [np.maximum(np.rint(fraction * totals), 1).astype(np.int64) for fraction in fractions]
+    return np.stack([np.maximum(totals - sum(taken), 1), *taken])
 
 
 def check_split(
-    splits: Int64[np.ndarray, " n"],
+    splits: Sequence[str],
     labels: Int64[np.ndarray, " n"],
     groups: Int64[np.ndarray, " n"],
     classes: Sequence[str],
+    names: Sequence[str] = SPLITS,
 ) -> None:
     """Raises StudyError if a group is in two splits, or a class absent from one."""
-    pairs = np.unique(np.stack([groups, splits]), axis=1)
-    if len(np.unique(pairs[0])) < pairs.shape[1]:
+    if len({*zip(groups.tolist(), splits, strict=True)}) > len(np.unique(groups)):
         raise StudyError("the split leaks: a group of near-duplicates stands on two sides; report this as a defect")
+    present = {*zip(labels.tolist(), splits, strict=True)}
     for label, name in enumerate(classes):
-        if absent := [split for place, split in enumerate(SPLITS) if not np.any(splits[labels == label] == place)]:
-            raise StudyError(f"class {name}: its near-duplicates leave none for {', '.join(absent)}; add images of it")
-
-
-def _check_enough(labels: Int64[np.ndarray, " n"], groups: Int64[np.ndarray, " n"], classes: Sequence[str]) -> None:
-    for label, name in enumerate(classes):
-        if (found := len(np.unique(groups[labels == label]))) < len(SPLITS):
+        if absent := [split for split in names if (label, split) not in present]:
             raise StudyError(
-                f"class {name}: {found} different images left, near-duplicates counted once; train, validation and "
-                f"test need one each, so give at least {len(SPLITS)}"
+                f"class {name}: none of its images can be in {', '.join(absent)}, since images that look alike or are "
+                "of one patient stay together; add images of it"
+            )
+
+
+def _check_enough(
+    labels: Int64[np.ndarray, " n"], groups: Int64[np.ndarray, " n"], classes: Sequence[str], names: Sequence[str]
+) -> None:
+    for label, name in enumerate(classes):
+        if (found := len(np.unique(groups[labels == label]))) < len(names):
+            raise StudyError(
+                f"class {name}: {found} different images left, near-duplicates and images of one patient counted once; "
+                f"{', '.join(names)} need one each, so give at least {len(names)}"
             )
 
 

@@ -4,6 +4,8 @@ A trait is a function from an image to the name of a level; a set names its own 
 here are shortcuts that a model may take instead of looking at the cell or the lesion.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
@@ -59,3 +61,9 @@ def _upright_strokes(grey: UInt8[np.ndarray, "h w"], wide: int, contrast: int) -
     """
     narrow = grey - grey_opening(grey, size=(1, wide))
     return uniform_filter1d(narrow, LONG_PX, axis=0) > contrast
+
+
+TRAITS: dict[str, Callable[[Image.Image], str]] = {
+    "acquisition_batch": acquisition_batch,
+    "burnt_in_marks": burnt_in_marks,
+}  # of an RGB image at full size: the level that it has

@@ -4,6 +4,7 @@
     none                        from scratch
     weights/vit.safetensors     a file (.safetensors, .pth, .bin or the original .npz); anything with a path separator
                                 or one of these suffixes
+    weights/vit_of_the_hub      a folder in the hub's format; it says its normalisation by itself
     augreg2_in21k_ft_in1k       a timm tag of the architecture, fetched from the hub or found in its local cache
 """
 
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of, whole_file
 from pipeline.models.hub import hub_file
+from pipeline.models.hub_folder import config_in, weights_in
 from pipeline.records import PretrainingReceipt
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 RGB = tuple[float, float, float]
 FROM_SCRATCH = "none"
 
+LFS_POINTER = b"version https://git-lfs"  # how a file begins that git has not yet fetched
 SUFFIXES = (".safetensors", ".pth", ".bin", ".npz")
 HEAD = ("head", "head_dist", "fc_norm", "pre_logits")  # first part of the names of what a new task replaces
 DAMAGE = (SafetensorError, pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, KeyError, ValueError, OSError)
@@ -44,21 +47,49 @@ def is_tag(weights: str) -> bool:
     return weights != FROM_SCRATCH and not is_path(weights)
 
 
-def pretrained_cfg(arch: str, weights: str) -> PretrainedCfg:
-    """timm's record of the architecture under this tag: normalisation, hub address.
+def as_folder(weights: str) -> Path | None:
+    """The folder that `weights` is the path of, if it is one."""
+    path = Path(weights).expanduser()
+    return path if is_path(weights) and path.is_dir() else None
+
+
+def weights_file(arch: str, weights: str) -> Path:
+    """The file to be read, downloaded if it is not on this machine.
 
     Raises:
-        StudyError: no such tag; the known ones are listed.
+        StudyError: there is none, or git has left a pointer in its place.
     """
+    if is_tag(weights):
+        return _of_tag(arch, weights)
+    folder = as_folder(weights)
+    path = weights_in(folder) if folder else Path(weights).expanduser()
+    if not path.is_file():
+        raise StudyError(f"weights: {path}: no such file; give the path of a checkpoint or hub folder, a tag or none")
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise StudyError(f"weights: {path}: stands for a file that git has not fetched; run `git lfs pull` there")
+    return path
+
+
+def pretrained_cfg(arch: str, weights: str) -> PretrainedCfg:
+    """Normalisation, licence and hub address: as the folder of weights says, else timm's record of the tag.
+
+    Raises:
+        StudyError: no such tag, the known ones are listed; or the folder is of another architecture.
+    """
+    if folder := as_folder(weights):
+        return config_in(folder, arch)
     name, _, own_tag = arch.partition(".")
     tag = weights if is_tag(weights) else own_tag
     known = {full.partition(".")[2]: cfg for full, cfg in timm.models.get_arch_pretrained_cfgs(name).items()}
     if not tag:
         return timm.models.get_pretrained_cfg(name) or PretrainedCfg()
+    if not known:
+        raise StudyError(f"arch: timm knows no weights of {name}; is it spelt as timm does?")
     if tag not in known:
         key = "weights" if is_tag(weights) else "arch"
         listed = ", ".join(sorted(filter(None, known))) or "no tags"
-        raise StudyError(f"{key}: {name} has no tag {tag}; it has {listed}; or give the path of a file")
+        raise StudyError(f"{key}: {name} has no tag {tag}; it has {listed}; or give a path, which has a /")
     return known[tag]
 
 
@@ -77,9 +108,7 @@ def load_weights(backbone: nn.Module, arch: str, weights: str) -> None:
     """
     if weights == FROM_SCRATCH:
         return
-    path = Path(weights) if is_path(weights) else _of_tag(arch, weights)
-    if not path.is_file():
-        raise StudyError(f"weights: {path}: no such file; give the path of a checkpoint, a hub tag or none")
+    path = weights_file(arch, weights)
     _check_receipt(path)
     if path.suffix == ".npz":
         _load_npz(backbone, path)
@@ -100,13 +129,18 @@ def _of_head(name: str) -> bool:
     return name.split(".")[0] in HEAD
 
 
-def _check_receipt(path: Path) -> None:
-    """Refuses a file of ours that was changed or exchanged since its receipt was written; others have no receipt."""
+def receipt_of(path: Path) -> PretrainingReceipt | None:
+    """Of a file that this project's pre-training made; None of others."""
     try:
-        receipt = PretrainingReceipt.read_from(path.with_suffix(".json"))
+        return PretrainingReceipt.read_from(path.with_suffix(".json"))
     except StudyError:
-        return
-    if sha256_of(path) != receipt.checkpoint_sha256:
+        return None
+
+
+def _check_receipt(path: Path) -> None:
+    """Refuses a file of ours that was changed or exchanged since its receipt was written."""
+    receipt = receipt_of(path)
+    if receipt and sha256_of(path) != receipt.checkpoint_sha256:
         raise StudyError(
             f"weights: {path}: damaged or exchanged: not the file of {path.stem}.json; `git checkout {path}` brings "
             f"the shipped one, `make pretrain` makes both anew, and a file of your own stands alone without a .json"

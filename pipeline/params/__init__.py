@@ -4,9 +4,10 @@ Only flows load the file; a function gets its own section or plain values.
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import StudyError
 from pipeline.params.data import (
@@ -84,11 +85,15 @@ __all__ = [
 ]
 
 
+# It names folders, DVC's stages and registered models, where a hyphen joins it with a model's name.
+DatasetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
 class Params(Section):
     """All of params.yaml."""
 
     study: StudyParams
-    datasets: dict[str, DatasetParams]
+    datasets: dict[DatasetName, DatasetParams]
     phantom: PhantomParams
     preprocess: PreprocessParams
     models: dict[str, ModelParams]

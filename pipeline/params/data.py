@@ -1,6 +1,6 @@
 """Which study, on which images: sections `study`, `datasets`, `phantom` and `preprocess`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -37,9 +37,32 @@ class StudyParams(Section):
         return self.model_copy(update={"seed": seed})
 
 
+Text = Annotated[str, Field(min_length=1)]
+ClassName = Annotated[str, Field(pattern=r"^\w[\w .-]*$")]  # it names folders, columns and MLflow's metrics
+
+
 class DatasetParams(Section):
-    source: Annotated[str, Field(min_length=1)]
-    duplicate_distance: Annotated[int, Field(ge=0, le=64)]
+    """Where a set comes from and how it is judged. A key that is absent is not given; only an own set has most."""
+
+    source: Text  # phantom | an https address | path of a folder, an archive or a MedMNIST file
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # of the archive
+    size_bytes: Count | None = None  # of the archive
+    kind: Text | None = None  # a public set, folder or medmnist; absent: the public set of this name
+    duplicate_distance: Annotated[int, Field(ge=0, le=32)]  # bits; at 32 of 64 any two images are alike
+    overlap_correlation: Fraction | None = None  # absent: shifted cuts of one field are not sought
+    curated: Text | None = None
+    table: Text | None = None
+    groups: Text | None = None
+    masks: Text | None = None
+    title: Text | None = None
+    classes: tuple[ClassName, ...] = ()
+    flips: tuple[Literal["horizontal", "vertical"], ...] = ()
+    colour: bool = False
+    evidence: Text = "finding"
+    without_evidence: tuple[str, ...] = ()
+    traits: tuple[str, ...] = ()
+    licence: Text | None = None
+    citation: Text | None = None
 
 
 class PhantomSection(Section):

@@ -11,7 +11,14 @@ class ModelParams(Section):
     arch: Annotated[str, Field(min_length=1)]
     arch_options: dict[str, int | float | str | bool | tuple[int, ...]]
     weights: Annotated[str, Field(min_length=1)]
+    weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # of the file; absent: unchecked
     learning_rate: Positive
+
+    @model_validator(mode="after")
+    def _there_is_a_file_to_check(self) -> "ModelParams":
+        if self.weights == "none" and self.weights_sha256:
+            raise ValueError("weights_sha256 is given, but weights: none reads no file; remove one of them")
+        return self
 
 
 class AugmentationParams(Section):

@@ -11,16 +11,19 @@ from jaxtyping import Int64, UInt8
 
 from pipeline.data.augment import Augmenter
 from pipeline.data.prepared import Prepared, load_prepared, to_tensor
-from pipeline.data.spec import DatasetSpec
 from pipeline.errors import StudyError
 from pipeline.params import AugmentationParams
+from pipeline.spec import DatasetSpec
 from pipeline.training.batches import Batch, labels_of
 
 
 @dataclass(frozen=True)
 class Corpus:
     sets: tuple[Prepared, ...]
-    specs: tuple[DatasetSpec, ...]
+
+    @property
+    def specs(self) -> tuple[DatasetSpec, ...]:
+        return tuple(one.audit.spec for one in self.sets)
 
     @cached_property
     def starts(self) -> Int64[np.ndarray, " sets"]:
@@ -67,9 +70,9 @@ class Corpus:
         return [f"{self.specs[number].name}/{self.sets[number].index['file'].iloc[local]}" for number, local in places]
 
 
-def load_corpus(folders: Sequence[Path], specs: Sequence[DatasetSpec]) -> Corpus:
+def load_corpus(folders: Sequence[Path]) -> Corpus:
     """The prepared sets in these folders as one."""
-    return Corpus(tuple(load_prepared(folder) for folder in folders), tuple(specs))
+    return Corpus(tuple(load_prepared(folder) for folder in folders))
 
 
 def refuse_unlabelled(corpus: Corpus, strategy: str) -> None:

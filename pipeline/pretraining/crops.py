@@ -16,10 +16,10 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from pipeline.data.prepared import to_tensor
-from pipeline.data.spec import DatasetSpec
 from pipeline.params import ViewParams
 from pipeline.pretraining.corpus import Corpus
 from pipeline.seeds import cell_seed
+from pipeline.spec import DatasetSpec
 
 GLOBAL_VIEWS = 2
 ASPECT = (3 / 4, 4 / 3)  # width by height of a crop, before it becomes a square

@@ -24,7 +24,6 @@ from pipeline.pretraining.dino import build_dino
 from pipeline.pretraining.distilled import build_distilled
 from pipeline.pretraining.probes import probe
 from pipeline.pretraining.recipe import Recipe, Run, build_trainer
-from pipeline.pretraining.sources import sources_of
 from pipeline.pretraining.supervised import build_supervised
 from pipeline.records import PretrainingReceipt
 from pipeline.seeds import cell_seed
@@ -56,7 +55,7 @@ def pretrain_model(
         StudyError: the sources do not suit the strategy, the loss is not finite, or the training has collapsed.
     """
     set_threads(params.study.threads)
-    corpus = load_corpus(prepared, [source.spec for source in sources_of(params)])
+    corpus = load_corpus(prepared)
     strategy = params.pretraining.strategies[model]
     section: StrategyParams = getattr(params.pretraining, strategy)
     run = _run(model, params, section, corpus, state_dir)

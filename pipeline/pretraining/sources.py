@@ -13,13 +13,13 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
-from pipeline.data import DATASETS
+from pipeline.data import DATASETS, spec_of
 from pipeline.data.prepare import TRAITS, prepare_dataset
+from pipeline.data.sets.unlabelled import unlabelled
 from pipeline.data.source import PHANTOM, fetch_source, phantom_section
-from pipeline.data.spec import DatasetSpec
-from pipeline.data.unlabelled import unlabelled
 from pipeline.params import DatasetParams, Params, PhantomParams, PhantomSection
 from pipeline.records import Audit
+from pipeline.spec import DatasetSpec
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,15 @@ def sources_of(params: Params) -> list[Source]:
 
 
 def _source(params: Params, name: str, source: str) -> Source:
-    distance = params.datasets[name].duplicate_distance if name in params.datasets else UNLABELLED_DISTANCE
-    dataset = DatasetParams(source=source, duplicate_distance=distance)
-    return Source(DATASETS.get(name) or unlabelled(name), dataset, _fresh_phantoms(params))
+    """The set as the study describes it, from wherever pre-training is to take it."""
+    own = params.datasets.get(name)
+    if own is None:
+        dataset = DatasetParams(source=source, duplicate_distance=UNLABELLED_DISTANCE)
+        spec = DATASETS.get(name) or unlabelled(name)
+    else:
+        pins = {} if source == own.source else {"sha256": None, "size_bytes": None}  # they are of the study's archive
+        dataset, spec = own.model_copy(update={"source": source, **pins}), spec_of(name, own)
+    return Source(spec, dataset, _fresh_phantoms(params))
 
 
 def _fresh_phantoms(params: Params) -> PhantomParams:
@@ -91,7 +97,7 @@ def _prepare(source: Source, params: Params, folder: Path, progress: Callable[[i
         return prepared
     with TemporaryDirectory(dir=folder) as scratch:
         raw = Path(scratch) / name
-        fetch_source(source.spec, source.dataset.source, source.phantom, raw, threads, progress, source.key)
+        fetch_source(source.spec, source.dataset, source.phantom, raw, threads, progress, source.key)
         prepare_dataset(
             source.spec, source.dataset, params.preprocess, params.study.seed, raw, prepared, threads, progress
         )
@@ -101,7 +107,7 @@ def _prepare(source: Source, params: Params, folder: Path, progress: Callable[[i
 def _fingerprint(source: Source, params: Params) -> str:
     """Of all that decides the prepared set; of files, their names, sizes and times."""
     if source.dataset.source == PHANTOM:
-        section = phantom_section(source.spec.name, source.phantom, source.key)
+        section = phantom_section(source.spec.kind, source.phantom, source.key)
         origin: object = section.model_dump() | {"seed": source.phantom.seed}
     else:
         path = Path(source.dataset.source).expanduser()

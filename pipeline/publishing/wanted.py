@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import data, registry, runs
-from pipeline.data.source import PHANTOM
+from pipeline import registry, runs
+from pipeline.data.source import PHANTOM, source_name
 from pipeline.data.split import split_sha256
 from pipeline.files import files_under, sha256_of, write_text
 from pipeline.params import Params, ShortcutRule
@@ -45,7 +45,7 @@ class WantedCell:
 
     @property
     def registered(self) -> registry.RegisteredModel:
-        spec = data.get(self.cell.dataset)
+        spec = Audit.read(self.files.prepared).spec
         text = f"Classifiers of {spec.title}, one version per checkpoint, each with the scores of its explanations."
         tags = {"title": spec.title, "classes": ", ".join(self.cell.receipt.classes)}
         return registry.RegisteredModel(registry.model_name(self.cell.dataset), text, tags)
@@ -75,7 +75,7 @@ class WantedCell:
         from pipeline.serving import save_servable  # here: it imports torch, which is not needed where all is in step
 
         save_servable(model, self.files.trained, self.files.explained, folder)
-        write_text(folder / "README.md", card_file(self.cell, data.get(self.cell.dataset), self.card))
+        write_text(folder / "README.md", card_file(self.cell, Audit.read(self.files.prepared).spec, self.card))
         files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files_under(folder)}
         manifest = Manifest(subject=self.name, params={}, files=files)
         manifest.write(folder)
@@ -99,17 +99,17 @@ def wanted_cell(files: CellFiles, params: Mapping[str, str], context: Context) -
 
 def cell_params(params: Params, dataset: str, model: str) -> dict[str, str]:
     """The part of params.yaml that a cell depends on, under flat keys: `finetune.augmentation.hue`."""
-    whole = params.model_dump()
+    whole, described = params.model_dump(), params.datasets[dataset]
     sections = {
         "study": {key: whole["study"][key] for key in ("seed", "device", "threads")},
-        "dataset": {"name": dataset, **whole["datasets"][dataset]},
+        "dataset": {"name": dataset, **described.model_dump(exclude_unset=True), "source": source_name(described.source)},
         "model": {"name": model, **whole["models"][model]},
         **{name: whole[name] for name in ("preprocess", "finetune", "explain", "score")},
         SHORTCUT.rstrip("."): whole["findings"]["S1"],
         "findings": {"resamples": whole["findings"]["resamples"]},
     }
-    if params.datasets[dataset].source == PHANTOM:
-        sections["phantom"] = {"seed": params.phantom.seed, **whole["phantom"][dataset]}
+    if described.source == PHANTOM:
+        sections["phantom"] = {"seed": params.phantom.seed, **whole["phantom"][described.kind or dataset]}
     return {key: as_text(value) for key, value in flat(sections, ".")}
 
 
@@ -175,4 +175,4 @@ def _card(cell: Cell, files: CellFiles, params: Mapping[str, str]) -> str:
     rule = {key.removeprefix(SHORTCUT): value for key, value in params.items() if key.startswith(SHORTCUT)}
     resamples, synthetic = int(params[RESAMPLES]), params["dataset.source"] == PHANTOM
     shortcut = shortcut_answer(cell, ShortcutRule.model_validate(rule), cell.summary.seed, resamples).sentence
-    return model_card(cell, data.get(cell.dataset), Audit.read(files.prepared), synthetic, resamples, shortcut)
+    return model_card(cell, Audit.read(files.prepared), synthetic, resamples, shortcut)

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from pipeline.data import get
 from pipeline.data.source import PHANTOM
-from pipeline.data.spec import DatasetSpec
 from pipeline.files import write_text
 from pipeline.params import Params
 from pipeline.records import ORACLE, SWAPPED, Audit
@@ -18,6 +16,7 @@ from pipeline.report.cells import Cell
 from pipeline.report.rendering import environment
 from pipeline.report.shortcuts import ShortcutAnswer
 from pipeline.report.tables import ARROWS, accuracy_row
+from pipeline.spec import DatasetSpec
 
 LONGEST = 4800  # characters; MLflow's stores hold 5,000 of a description, and a link is added to it
 COLUMNS = (
@@ -31,7 +30,7 @@ COLUMNS = (
 )
 
 
-def model_card(cell: Cell, spec: DatasetSpec, audit: Audit, synthetic: bool, resamples: int, shortcut: str = "") -> str:
+def model_card(cell: Cell, audit: Audit, synthetic: bool, resamples: int, shortcut: str = "") -> str:
     """The card without its header; baselines give way where it would be longer than a description may be.
 
     Args:
@@ -40,7 +39,7 @@ def model_card(cell: Cell, spec: DatasetSpec, audit: Audit, synthetic: bool, res
     methods = cell.explanation.methods
     baselines = [name for name in cell.baselines if not name.startswith((SWAPPED, "random_")) and name != ORACLE]
     for shown in ((*methods, *baselines), methods):
-        text = _rendered(cell, spec, audit, synthetic, resamples, shortcut, shown)
+        text = _rendered(cell, audit, synthetic, resamples, shortcut, shown)
         if len(text) <= LONGEST:
             return text
     return f"{text[: LONGEST - 1]}…"
@@ -55,9 +54,9 @@ def write_cards(
 ) -> None:
     """cards/<dataset>-<model>.md of every cell, with the shortcut that it takes among its limits."""
     for cell, answer in zip(cells, shortcuts, strict=True):
-        spec, synthetic = get(cell.dataset), params.datasets[cell.dataset].source == PHANTOM
-        card = model_card(cell, spec, audits[cell.dataset], synthetic, params.findings.resamples, answer.sentence)
-        write_text(report_dir / "cards" / f"{cell.dataset}-{cell.model}.md", card_file(cell, spec, card))
+        audit, synthetic = audits[cell.dataset], params.datasets[cell.dataset].source == PHANTOM
+        card = model_card(cell, audit, synthetic, params.findings.resamples, answer.sentence)
+        write_text(report_dir / "cards" / f"{cell.dataset}-{cell.model}.md", card_file(cell, audit.spec, card))
 
 
 def card_file(cell: Cell, spec: DatasetSpec, card: str) -> str:
@@ -85,7 +84,6 @@ def card_file(cell: Cell, spec: DatasetSpec, card: str) -> str:
 
 def _rendered(
     cell: Cell,
-    spec: DatasetSpec,
     audit: Audit,
     synthetic: bool,
     resamples: int,
@@ -99,7 +97,7 @@ def _rendered(
         .get_template("model_card.md.jinja")
         .render(
             receipt=cell.receipt,
-            spec=spec,
+            spec=audit.spec,
             audit=audit,
             synthetic=synthetic,
             shortcut=shortcut,

@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from pipeline.data import get
 from pipeline.data.prepared import Prepared, load_prepared
-from pipeline.data.source import PHANTOM
+from pipeline.data.source import PHANTOM, source_name
 from pipeline.files import base_name, is_absolute, whole_folder, write_text
 from pipeline.params import Params
 from pipeline.records import Audit
@@ -187,7 +186,7 @@ def _view(
     scores_dir: Path,
     report_dir: Path,
 ) -> DatasetView:
-    spec, source = get(cells[0].dataset), params.datasets[cells[0].dataset].source
+    spec, source = prepared.audit.spec, params.datasets[cells[0].dataset].source
     for cell in cells:
         refuse_other_images(prepared, cell.explanation)
     own = {name: table[table["dataset"] == spec.name] for name, table in tables.items() if "dataset" in table}
@@ -199,7 +198,7 @@ def _view(
         title=spec.title,
         evidence=spec.evidence,
         synthetic=source == PHANTOM,
-        source=base_name(source),  # never a path of this machine
+        source=source_name(source),
         audit=prepared.audit,
         cells=cells,
         classification=_marked(own["classification"]),

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from pipeline.data import get
 from pipeline.params import ShortcutRule
 from pipeline.records import Shortcut
 from pipeline.report.cells import Cell, title_of
@@ -155,9 +154,8 @@ def _measure(found: Measured, rule: ShortcutRule) -> Measure:
 
 
 def _sentence(cell: Cell, record: Shortcut, seed: int, resamples: int) -> str:
-    evidence = get(cell.dataset).evidence
     return (
-        f"{cell.model} on {cell.dataset} answers by something beside the {evidence}, at the "
+        f"{cell.model} on {cell.dataset} answers by something beside the outlined evidence, at the "
         f"{place_of(record)} of the image ({record.area:.0%} of it). With the pixels of another class's image there, "
         f"{record.followed:.0%} of its answers follow them ({record.followed_control:.0%} at a control); without what "
         f"the place shows, its accuracy goes from {record.accuracy:.2f} to {record.accuracy_neutral:.2f}."

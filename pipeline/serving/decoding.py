@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from pipeline.data.images import MAX_PIXELS, MIN_SIDE_PX, UnreadableError, decode_image, to_square
+from pipeline.data.images import decode_image, to_square
+from pipeline.data.unreadable import UnreadableError, check_size
 from pipeline.serving.limits import MAX_BODY_BYTES, MAX_FILE_BYTES, in_server
 from pipeline.serving.refusals import Refusal
 
@@ -116,7 +117,7 @@ def _check_length(length: int, most: int) -> None:
 
 def _from_pixels(value: np.ndarray | Sequence) -> Image.Image:
     """Floats are refused: [0, 1], [0, 255] and normalised values cannot be told apart with certainty."""
-    _check_size(*_size(value))
+    check_size(*_size(value))
     try:
         pixels = np.asarray(value)
     except ValueError:
@@ -129,13 +130,6 @@ def _from_pixels(value: np.ndarray | Sequence) -> Image.Image:
 
 
 def _size(value: np.ndarray | Sequence) -> tuple[int, int]:
-    """Height and width as far as the first row tells, before nested lists are made an array."""
+    """Width and height as far as the first row tells, before nested lists are made an array."""
     first = value[0] if len(value) else ()
-    return len(value), len(first) if isinstance(first, np.ndarray | list | tuple) else 0
-
-
-def _check_size(height: int, width: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise UnreadableError(f"{width} x {height} px are more than {MAX_PIXELS:,} pixels")
-    if min(width, height) < MIN_SIDE_PX:
-        raise UnreadableError(f"{width} x {height} px is too small; each side needs {MIN_SIDE_PX}")
+    return len(first) if isinstance(first, np.ndarray | list | tuple) else 0, len(value)

@@ -6,19 +6,20 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from pipeline.data.augment import Augmenter
 from pipeline.data.prepared import Prepared, load_prepared
-from pipeline.data.spec import DatasetSpec
 from pipeline.device import resolve_device, resolve_precision, set_threads
 from pipeline.errors import StudyError
-from pipeline.files import sha256_of, whole_folder
+from pipeline.files import base_name, is_absolute, sha256_of, whole_folder
 from pipeline.models.build import Classifier, build_classifier
 from pipeline.models.checkpoint import CheckpointDescription, save_checkpoint
-from pipeline.models.weights import is_path, normalisation
+from pipeline.models.provenance import Provenance, provenance_of
+from pipeline.models.weights import normalisation
 from pipeline.packages import package_versions
 from pipeline.params import FinetuneParams, ModelParams, StudyParams
 from pipeline.records import CHECKPOINT, Receipt
@@ -32,7 +33,6 @@ def fit_cell(
     prepared_dir: Path,
     model_dir: Path,
     state_dir: Path,
-    spec: DatasetSpec,
     model: str,
     model_params: ModelParams,
     params: FinetuneParams,
@@ -50,15 +50,17 @@ def fit_cell(
     """
     set_threads(study.threads)
     data = load_prepared(prepared_dir)
-    objective = _build_objective(data, spec, model, model_params, params, study)
-    state = StateFile(state_dir / "state.safetensors", _key(objective, model, model_params, study))
+    with _errors_under(f"models.{model}"):
+        start = provenance_of(model_params.arch, model_params.weights, model_params.weights_sha256)
+    objective = _build_objective(data, model, model_params, params, study)
+    state = StateFile(state_dir / "state.safetensors", _key(objective, model, model_params, start, study))
     with _errors_under(f"models.{model}"):
         course = fit(_build_trainer(objective, model_params.learning_rate), state, progress)
     description = _describe(data, model_params)
     with whole_folder(model_dir) as folder:
         save_checkpoint(objective.module, description, folder / CHECKPOINT)
         write_history(course, folder / "history.csv")
-        receipt = _receipt(objective, course, description, model, study.seed, sha256_of(folder / CHECKPOINT))
+        receipt = _receipt(objective, course, description, start, model, study.seed, sha256_of(folder / CHECKPOINT))
         receipt.write(folder)
     shutil.rmtree(state_dir, ignore_errors=True)
     return receipt
@@ -66,13 +68,13 @@ def fit_cell(
 
 def _build_objective(
     data: Prepared,
-    spec: DatasetSpec,
     model: str,
     model_params: ModelParams,
     params: FinetuneParams,
     study: StudyParams,
 ) -> FineTuning:
-    seed, device, audit = cell_seed(study.seed, spec.name, model), resolve_device(study.device), data.audit
+    audit, device = data.audit, resolve_device(study.device)
+    seed = cell_seed(study.seed, audit.dataset, model)
     with _errors_under(f"models.{model}"):
         classifier = build_classifier(
             model_params.arch,
@@ -83,7 +85,9 @@ def _build_objective(
             cell_seed(seed, "weights"),
         ).to(device)
     criterion = build_criterion(data, params).to(device)
-    return FineTuning(classifier, criterion, data, Augmenter(params.augmentation, spec, seed), params, seed, device)
+    return FineTuning(
+        classifier, criterion, data, Augmenter(params.augmentation, audit.spec, seed), params, seed, device
+    )
 
 
 def _build_trainer(objective: FineTuning, learning_rate: float) -> Trainer:
@@ -114,12 +118,12 @@ def _errors_under(key: str) -> Iterator[None]:
         raise StudyError(f"{key}.{error}") from None
 
 
-def _key(objective: FineTuning, model: str, model_params: ModelParams, study: StudyParams) -> str:
+def _key(objective: FineTuning, model: str, model_params: ModelParams, start: Provenance, study: StudyParams) -> str:
     """Hash of everything that decides the result; the number of loader processes does not."""
-    weights = model_params.weights
+    normalised = normalisation(model_params.arch, model_params.weights)
     deciding = {
         "data": objective.data.audit.data_sha256,
-        "model": [model, model_params.model_dump(mode="json"), sha256_of(Path(weights)) if is_path(weights) else ""],
+        "model": [model, model_params.model_dump(mode="json"), start.weights_sha256, normalised],
         "finetune": objective.params.model_dump(mode="json", exclude={"workers"}),
         "augmentation": objective.augmenter.recipe,
         "run": [objective.seed, str(objective.device), study.threads],
@@ -133,7 +137,7 @@ def _describe(data: Prepared, model_params: ModelParams) -> CheckpointDescriptio
     return CheckpointDescription(
         arch=model_params.arch,
         arch_options=model_params.arch_options,
-        weights=model_params.weights,
+        weights=base_name(model_params.weights) if is_absolute(model_params.weights) else model_params.weights,
         classes=data.audit.classes,
         image_size_px=data.audit.image_size_px,
         mean=mean,
@@ -145,6 +149,7 @@ def _receipt(
     objective: FineTuning,
     course: Course,
     description: CheckpointDescription,
+    start: Provenance,
     model: str,
     seed: int,
     checkpoint_sha256: str,
@@ -153,6 +158,7 @@ def _receipt(
         dataset=objective.data.audit.dataset,
         model=model,
         **description.model_dump(exclude={"schema_version"}),
+        **asdict(start),
         parameters=count_parameters(objective.module),
         seed=seed,
         epochs_run=course.epochs_run,

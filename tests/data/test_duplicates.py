@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.data import duplicates
-from pipeline.data.duplicates import near_duplicate_groups, perceptual_hash
+from pipeline.data.duplicates import close_pairs, linked_groups, perceptual_hash
 from tests.data.sets import noise
 
 
@@ -21,26 +20,33 @@ def groups_by_loops(hashes: list[int], distance: int) -> list[int]:
     return [names.index(group) for group in groups]
 
 
-@given(st.lists(st.integers(0, 2**9 - 1), min_size=1, max_size=60), st.integers(0, 4))
+def groups_of(hashes: list[int], distance: int) -> list[int]:
+    pairs = close_pairs(np.array(hashes, dtype=np.uint64), distance)
+    return linked_groups(len(hashes), [(first, second) for first, second, _ in pairs.tolist()]).tolist()
+
+
+@given(st.lists(st.integers(0, 2**9 - 1), min_size=1, max_size=60), st.integers(0, 9))
 def test_groups_equal_those_found_pair_by_pair(hashes: list[int], distance: int) -> None:
-    found = near_duplicate_groups(np.array(hashes, dtype=np.uint64), distance)
-    assert found.tolist() == groups_by_loops(hashes, distance)
+    assert groups_of(hashes, distance) == groups_by_loops(hashes, distance)
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=12), st.sets(st.integers(0, 63), max_size=12))
+def test_no_pair_is_missed_wherever_the_bits_lie_that_differ(hashes: list[int], flipped: set[int]) -> None:
+    changed = hashes[0] ^ sum(1 << bit for bit in flipped)
+    assert groups_of([*hashes, changed], len(flipped))[-1] == 0
+
+
+def test_pairs_tell_their_distance_and_equal_hashes_are_linked_to_the_first() -> None:
+    pairs = close_pairs(np.array([0b111, 0b0, 0b111, 0b1, 0b111], dtype=np.uint64), 2)
+    assert sorted(pairs.tolist()) == [[0, 2, 0], [0, 3, 2], [0, 4, 0], [1, 3, 1]]
 
 
 def test_a_chain_of_small_distances_is_one_group() -> None:
-    assert near_duplicate_groups(np.array([0b0, 0b1111, 0b11, 0xFF << 40], dtype=np.uint64), 2).tolist() == [0, 0, 0, 1]
-
-
-def test_pairs_are_found_across_blocks() -> None:
-    hashes = np.random.default_rng(0).integers(0, 2**63, 3 * duplicates.BLOCK, dtype=np.uint64)
-    hashes[-1] = hashes[0] ^ np.uint64(1 << 63)  # far from it also when sorted
-    groups = near_duplicate_groups(hashes, 1)
-    assert groups[-1] == groups[0] == 0
-    assert groups.max() == len(hashes) - 2
+    assert groups_of([0b0, 0b1111, 0b11, 0xFF << 40], 2) == [0, 0, 0, 1]
 
 
 def test_many_equal_images_cost_no_more_than_one() -> None:
-    assert near_duplicate_groups(np.zeros(20_000, dtype=np.uint64), 8).max() == 0
+    assert max(groups_of([0] * 20_000, 8)) == 0
 
 
 def test_the_hash_survives_gain_and_size_but_tells_pictures_apart() -> None:

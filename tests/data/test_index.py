@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.busi import BUSI
 from pipeline.data.index import Scan, scan_folder
+from pipeline.data.sets.busi import BUSI
 from pipeline.errors import StudyError
 from tests.data.sets import make_classes, write
 
@@ -81,7 +81,7 @@ def test_a_missing_class_is_refused_by_its_name(tmp_path: Path) -> None:
 
 
 def test_a_set_without_images_is_refused_by_what_it_needs(tmp_path: Path) -> None:
-    touch(tmp_path, "benign_id_1.png")
+    touch(tmp_path, "picture_1.png")
     with pytest.raises(StudyError, match=r"the set: no image of BUSI.*each of benign, malignant, normal"):
         scan(tmp_path)
 

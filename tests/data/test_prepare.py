@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from pipeline.data import DATASETS
-from pipeline.data.busi import BUSI
 from pipeline.data.images import square_image
-from pipeline.data.pbc import PBC
 from pipeline.data.prepared import load_prepared
+from pipeline.data.sets.busi import BUSI
+from pipeline.data.sets.pbc import PBC
 from pipeline.data.source import fetch_source
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
@@ -53,7 +53,11 @@ def test_the_audit_counts_what_the_index_lists(raw: Path, tmp_path: Path) -> Non
     assert audit.data_sha256 == sha256_of(*(tmp_path / "prepared" / name for name in names))
     assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == [
         "audit.json",
-        *sorted(names),
+        "files.csv",
+        "images.npy",
+        "index.csv",
+        "links.csv",
+        "masks.npy",
         "traits.csv",
     ]
 
@@ -75,7 +79,7 @@ def test_images_left_out_are_not_counted_among_the_traits(raw: Path, tmp_path: P
 
 
 def test_a_set_without_traits_lists_its_rows_alone(raw: Path, tmp_path: Path) -> None:
-    audit = prepare(raw, tmp_path / "prepared", spec=replace(BUSI, traits={}))
+    audit = prepare(raw, tmp_path / "prepared", spec=replace(BUSI, traits=()))
     assert audit.traits == {}
     assert (tmp_path / "prepared" / "traits.csv").read_text().split() == ["row", *map(str, range(12))]
     assert load_prepared(tmp_path / "prepared").traits.shape == (12, 0)
@@ -235,9 +239,8 @@ BUSI_GROUPS = {
 
 
 def prepare_sample(samples: Path, dataset: str, tmp_path: Path) -> Path:
-    params = EMBEDDED.datasets[dataset]
-    source = str(samples / dataset)
-    fetch_source(DATASETS[dataset], source, EMBEDDED.phantom, tmp_path / "raw", 1, ignore, "datasets.source")
+    params = EMBEDDED.datasets[dataset].model_copy(update={"source": str(samples / dataset)})
+    fetch_source(DATASETS[dataset], params, EMBEDDED.phantom, tmp_path / "raw", 1, ignore, "datasets.source")
     prepare(
         tmp_path / "raw", tmp_path / "prepared", EMBEDDED.preprocess, DATASETS[dataset], params.duplicate_distance, 2
     )

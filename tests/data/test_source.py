@@ -8,7 +8,7 @@ import pytest
 from pipeline.data import DATASETS, get
 from pipeline.data.source import fetch_source
 from pipeline.errors import StudyError
-from pipeline.params import PhantomParams, load_params
+from pipeline.params import DatasetParams, PhantomParams, load_params
 from tests.data.sets import ignore, make_busi, make_classes, write
 from tests.data.test_unpack import HARD_NAMES, IMAGE, zipped
 
@@ -17,7 +17,8 @@ PHANTOM = load_params(Path(__file__).parents[2] / "params.yaml").phantom
 
 def fetch(source: Path | str, folder: Path, dataset: str = "busi", phantom: PhantomParams = PHANTOM) -> list[str]:
     """The names of the files that came."""
-    fetch_source(get(dataset), str(source), phantom, folder, 1, ignore, f"datasets.{dataset}.source")
+    params = DatasetParams(source=str(source), duplicate_distance=4)
+    fetch_source(get(dataset), params, phantom, folder, 1, ignore, f"datasets.{dataset}.source")
     return files(folder)
 
 

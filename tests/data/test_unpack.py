@@ -69,6 +69,16 @@ def test_an_archive_in_an_archive_is_unpacked_where_it_lies(tmp_path: Path) -> N
     assert unpacked(tmp_path, outer) == {"top/ig/a.png": IMAGE, "top/ig/b.png": IMAGE}
 
 
+def test_further_files_are_kept_by_their_names_in_any_case(tmp_path: Path) -> None:
+    tables = {"Labels.CSV": b"1", "ig/more.csv": b"2", ".labels.csv": b"3", "old/labels.csv.bak": b"4"}
+    inner = zipped({"labels.csv": b"5", "ig/a.png": IMAGE})
+    file = write(tmp_path / "set.zip", zipped({**tables, "inner/inner.zip": inner}))
+    (tmp_path / "target").mkdir()
+    assert unpack(file, tmp_path / "target", ignore, frozenset({"labels.csv"})) == 3
+    landed = {path.relative_to(tmp_path / "target").as_posix() for path in (tmp_path / "target").rglob("*.*")}
+    assert landed == {"Labels.CSV", "inner/labels.csv", "inner/ig/a.png"}
+
+
 def test_a_backslash_separates_folders(tmp_path: Path) -> None:
     assert unpacked(tmp_path, zipped({"top\\ig\\a.png": IMAGE})) == {"top/ig/a.png": IMAGE}
 
@@ -136,7 +146,7 @@ REFUSED = {
     "tar device": (tar_with(tarfile.CHRTYPE), "is a link or a device"),
     "double name": (with_double_name(), "holds ig/a.png twice"),
     "double across": (zipped({"ig/a.png": IMAGE, "inner.zip": zipped({"ig/a.png": IMAGE})}), "holds ig/a.png twice"),
-    "encrypted": (encrypted(), "ig/a.png is encrypted"),
+    "encrypted": (encrypted(), "'ig/a.png' is encrypted"),
     "bomb": (zipped({"ig/a.png": bytes(30_000_000)}), "over 100 times its size"),
     "tar bomb": (tarred({"ig/a.png": bytes(30_000_000)}), "over 100 times its size"),
     "inner bomb": (zipped({"inner.zip": zipped({"ig/a.png": bytes(30_000_000)})}), "over 100 times its size"),
@@ -147,8 +157,6 @@ REFUSED = {
     "damaged": (zipped({"ig/a.png": IMAGE}).replace(IMAGE[400:410], b"0123456789"), "damaged or incomplete"),
     "no archive": (IMAGE, "neither a zip nor a tar"),
     "empty": (b"", "neither a zip nor a tar"),
-    "file as folder": (zipped({"ig/a.png": IMAGE, "ig/a.png/b.png": IMAGE}), "cannot be unpacked"),
-    "endless name": (zipped({"ig/" + 300 * "a" + ".png": IMAGE}), "cannot be unpacked"),
 }
 
 

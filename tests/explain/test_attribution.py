@@ -1,12 +1,14 @@
 """One cell from files to files: which images, for which classes, what is written, what is refused."""
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from pipeline.data import DATASETS
 from pipeline.data.prepared import load_prepared, to_tensor
 from pipeline.errors import StudyError
 from pipeline.explain import explain_batch
@@ -14,6 +16,7 @@ from pipeline.explain.attribution import choose_rows, explain_cell
 from pipeline.files import sha256_of
 from pipeline.models.build import build_classifier
 from pipeline.models.checkpoint import CheckpointDescription, load_checkpoint, save_checkpoint
+from pipeline.models.provenance import Provenance
 from pipeline.params import ExplainParams, StudyParams
 from pipeline.records import Audit, Explanation, Receipt
 
@@ -57,7 +60,7 @@ def write_prepared(folder, num_images=60):
     counts = {name: int((labels == label).sum()) for label, name in enumerate(CLASSES)}
     nothing = {"exact_duplicates": 0, "duplicate_groups": (), "label_conflicts": (), "dropped": (), "flagged": ()}
     Audit(
-        dataset="busi", classes=CLASSES, image_size_px=SIDE_PX, data_sha256="d" * 64, images=num_images,
+        spec=replace(DATASETS["busi"], classes=CLASSES), image_size_px=SIDE_PX, data_sha256="d" * 64, images=num_images,
         images_per_class=counts, images_per_split={}, masks=0, **nothing,
     ).write(folder)  # fmt: skip
 
@@ -74,7 +77,7 @@ def write_model(folder, arch):
     Receipt(
         dataset="busi", model="deit", parameters=1, seed=0, epochs_run=1, best_epoch=1, best_validation_macro_f1=0.5,
         augmentation={}, precision="fp32", checkpoint_sha256=sha256_of(folder / "model.safetensors"),
-        data_sha256="d" * 64, packages={}, **facts,
+        data_sha256="d" * 64, packages={}, **facts, **asdict(Provenance()),
     ).write(folder)  # fmt: skip
 
 

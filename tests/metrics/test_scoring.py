@@ -1,7 +1,7 @@
 """Scores of a cell: metrics worked out by hand, and a tiny real cell from checkpoint to summary."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from pipeline.metrics.score_tables import method_metrics
 from pipeline.metrics.scoring import score_cell
 from pipeline.metrics.substrates import blur, zero
 from pipeline.models.checkpoint import CheckpointDescription, load_checkpoint, save_checkpoint
+from pipeline.models.provenance import Provenance
 from pipeline.params import ExplainParams, ScoreParams, StudyParams
 from pipeline.records import Audit, Explanation, Receipt, Summary
 from tests.metrics.test_faithfulness import rise_run
@@ -78,7 +79,8 @@ def give_model(folder: Path) -> None:
         classifier.backbone.get_classifier().weight.mul_(20)
     save_checkpoint(classifier, description, folder / "model.safetensors")
     Receipt(
-        dataset="colours", model="swin", arch=arch, arch_options=options, weights="none", classes=CLASSES,
+        dataset="colours", model="swin", arch=arch, arch_options=options, weights="none", **asdict(Provenance()),
+        classes=CLASSES,
         image_size_px=SIDE_PX, mean=HALF, std=HALF, parameters=1, seed=0, epochs_run=1, best_epoch=1,
         best_validation_macro_f1=0.5, augmentation={}, precision="fp32",
         checkpoint_sha256=sha256_of(folder / "model.safetensors"), data_sha256="d" * 64, packages={},

@@ -138,6 +138,11 @@ def test_an_unknown_tag_lists_the_known():
         build("vit", weights="augreg")
 
 
+def test_a_tag_of_an_unknown_architecture_is_the_fault_of_arch():
+    with pytest.raises(StudyError, match=r"^arch: timm knows no weights of vit_of_tomorrow"):
+        pretrained_cfg("vit_of_tomorrow", "dino")
+
+
 def test_a_tag_without_a_file_is_refused():
     backbone = build("vit").backbone
     with pytest.raises(StudyError, match="timm publishes no file of vit_base_patch16_gap_224 under the tag untrained"):

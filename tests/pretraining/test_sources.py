@@ -34,7 +34,7 @@ def test_no_phantom_is_one_of_the_studys(tmp_path):
     params = params_of()
     (prepared,) = prepare(tmp_path)
     raw, own = tmp_path / "raw", tmp_path / "own"
-    fetch_source(DATASETS["busi"], "phantom", params.phantom, raw, 1, ignore, "source")
+    fetch_source(DATASETS["busi"], params.datasets["busi"], params.phantom, raw, 1, ignore, "source")
     prepare_dataset(
         DATASETS["busi"], params.datasets["busi"], params.preprocess, params.study.seed, raw, own, 1, ignore
     )

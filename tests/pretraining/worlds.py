@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.data import DATASETS
-from pipeline.data.spec import DatasetSpec
-from pipeline.data.unlabelled import unlabelled
+from pipeline.data.sets.unlabelled import unlabelled
 from pipeline.pretraining.corpus import Corpus, load_corpus
+from pipeline.spec import DatasetSpec
 from tests.prepared import CLASSES, write_prepared
 
 COLOURS = replace(DATASETS["pbc"], name="colours", classes=CLASSES)
@@ -17,5 +17,5 @@ SCANS = unlabelled("scans")
 def make_corpus(folder: Path, *specs: DatasetSpec) -> Corpus:
     """One prepared set of 35 images (14 train, 9 validation, 12 test) for each spec."""
     chosen = specs or (COLOURS, SHADES)
-    folders = [write_prepared(folder / spec.name, dataset=spec.name) for spec in chosen]
-    return load_corpus(folders, chosen)
+    folders = [write_prepared(folder / spec.name, spec=spec) for spec in chosen]
+    return load_corpus(folders)

@@ -1,14 +1,16 @@
 """A small study's files, made up: every record and array that the report reads, with random maps on the right grids."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from pipeline.data import DATASETS
 from pipeline.data.prepared import COLUMNS
 from pipeline.files import sha256_of
+from pipeline.models.provenance import Provenance
 from pipeline.params import Params, load_params
 from pipeline.records import (
     Audit,
@@ -93,8 +95,7 @@ def disc(centre: np.ndarray, radius: int = 6) -> np.ndarray:
 def made_audit(dataset: str, index: pd.DataFrame) -> Audit:
     splits = {split: group["class"].value_counts().to_dict() for split, group in index.groupby("split")}
     return Audit(
-        dataset=dataset,
-        classes=CLASSES[dataset],
+        spec=replace(DATASETS[dataset], classes=CLASSES[dataset]),
         image_size_px=SIDE,
         data_sha256="d" * 64,
         images=len(index),
@@ -139,6 +140,7 @@ def make_model(folder: Path, dataset: str, model: str, predictions: pd.DataFrame
     accuracy = float(predictions["correct"].mean())
     Receipt(
         dataset=dataset, model=model, arch="vit_tiny_patch16_224", arch_options={"depth": 4}, weights="none",
+        **asdict(Provenance()),
         classes=classes, image_size_px=SIDE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), parameters=123_456, seed=0,
         epochs_run=5, best_epoch=4, best_validation_macro_f1=0.8, augmentation={}, precision="fp32",
         checkpoint_sha256=(model * 64)[:64], data_sha256="d" * 64, packages={"torch": "2.13.0", "timm": "1.0.31"},

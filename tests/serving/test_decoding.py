@@ -51,6 +51,19 @@ def test_every_form_is_decoded_as_the_training_images_are(form, image, executor)
     assert decoded.picture is None
 
 
+@pytest.mark.parametrize("form", [bytes, as_text])
+def test_a_dicom_file_is_decoded_as_any_other(form, executor, in_a_server):
+    pytest.importorskip("pydicom")
+    from tests.data.dicoms import dicom
+
+    content = dicom(GREY, WindowCenter=100, WindowWidth=50)
+    (decoded,) = decode_images([form(content)], SIDE, 40, executor)
+    np.testing.assert_array_equal(decoded.square, square_image(content, SIDE))
+    assert decoded.picture.size == (40, 24)
+    with pytest.raises(Refusal, match=r"^row 0: a broken DICOM file"):
+        list(decode_images([form(content[:-100])], SIDE, None, executor))
+
+
 @pytest.mark.parametrize("form", [str, Path])
 def test_a_path_is_read(form, executor, tmp_path):
     (tmp_path / "image.png").write_bytes(as_png(RGB))

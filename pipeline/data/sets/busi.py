@@ -1,10 +1,10 @@
 """BUSI: breast ultrasound with outlined lesions, 3 classes; 780 images of 600 women."""
 
-from pipeline.data.spec import DatasetSpec
-from pipeline.data.traits import burnt_in_marks
+from pipeline.spec import DatasetSpec
 
 BUSI = DatasetSpec(
     name="busi",
+    kind="busi",
     title="BUSI breast ultrasound",
     classes=("benign", "malignant", "normal"),
     flips=("horizontal",),  # skin is always on top, and shadows fall downwards
@@ -18,5 +18,5 @@ BUSI = DatasetSpec(
     ),
     doi="10.1016/j.dib.2019.104863",
     source_url="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
-    traits={"burnt_in_marks": burnt_in_marks},
+    traits=("burnt_in_marks",),
 )

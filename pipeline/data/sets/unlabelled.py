@@ -1,6 +1,6 @@
 """A folder or archive of images whose classes nobody knows: enough for pre-training without labels."""
 
-from pipeline.data.spec import DatasetSpec
+from pipeline.spec import DatasetSpec
 
 
 def unlabelled(name: str) -> DatasetSpec:

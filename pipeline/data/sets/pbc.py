@@ -1,10 +1,10 @@
 """PBC: single peripheral blood cells, stained, 8 kinds; 17,092 images, no masks."""
 
-from pipeline.data.spec import DatasetSpec
-from pipeline.data.traits import acquisition_batch
+from pipeline.spec import DatasetSpec
 
 PBC = DatasetSpec(
     name="pbc",
+    kind="pbc",
     title="PBC peripheral blood cells",
     classes=("basophil", "eosinophil", "erythroblast", "ig", "lymphocyte", "monocyte", "neutrophil", "platelet"),
     flips=("horizontal", "vertical"),  # a smear has no up or down
@@ -19,5 +19,5 @@ PBC = DatasetSpec(
     ),
     doi="10.17632/snkd93bnjr.1",
     source_url="https://data.mendeley.com/datasets/snkd93bnjr/1",
-    traits={"acquisition_batch": acquisition_batch},
+    traits=("acquisition_batch",),
 )
