@@ -203,4 +203,4 @@ def _check_name(name: PurePosixPath, path: PurePosixPath, shown: str) -> None:
 
 def _key(path: PurePosixPath) -> PurePosixPath:
     """Equal for names that some system takes for one: whatever the case, and é as one letter or as two."""
-    return PurePosixPath(unicodedata.normalize("NFC", unicodedata.normalize("NFD", str(path)).casefold()))
+    return PurePosixPath(unicodedata.normalize("NFD", str(path)).casefold())

@@ -2,14 +2,14 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from pipeline.data import audit, given
 from pipeline.data.index import Scan
 from pipeline.data.judging import Judged
-from pipeline.data.likeness import PICTURES, across_labels, picture_groups
+from pipeline.data.likeness import across_labels, picture_groups
 from pipeline.data.reading import Found, files_of
 from pipeline.data.split import SPLITS
 from pipeline.params import DatasetParams
@@ -17,6 +17,8 @@ from pipeline.records import Audit
 from pipeline.spec import DatasetSpec
 
 log = logging.getLogger(__name__)
+
+NAMED = 10  # dropped files that the log names
 
 
 def audit_of(
@@ -56,18 +58,15 @@ def audit_of(
         links=dict(sorted(Counter(link.method for link in links).items())),
         given_groups=len({one.image.group for one in kept if one.image.group}),
         given_splits=given.has_given_splits(kept),
-        test_images_near_train=_near_train(judged),
+        test_images_near_train=_near_train(judged, pictures),
     )
 
 
-def _near_train(judged: Judged) -> int:
-    """Test images linked to a training image as one picture, counted from the pairs, not from the groups."""
-    near = set()
-    for link in judged.likeness.links:
-        pair = {judged.splits[place]: place for place in (link.first, link.second)}
-        if link.method in PICTURES and {SPLITS[0], SPLITS[2]} <= set(pair):
-            near.add(pair[SPLITS[2]])
-    return len(near)
+def _near_train(judged: Judged, pictures: Iterable[Sequence[Found]]) -> int:
+    """Test images that are one picture with a training image; counted without the groups that the split was made by."""
+    split_of = dict(zip(files_of(judged.kept), judged.splits, strict=True))
+    splits = [[split_of[file] for file in files_of(group)] for group in pictures]
+    return sum(group.count(SPLITS[2]) for group in splits if SPLITS[0] in group)
 
 
 def _levels(kept: Sequence[Found], trait: str) -> dict[str, int]:
@@ -85,5 +84,7 @@ def report(record: Audit) -> None:
         record.dataset, record.images, len(record.dropped), len(record.flagged), len(record.duplicate_groups),
         len(record.label_conflicts), record.test_images_near_train,
     )  # fmt: skip
-    for entry in record.dropped:
+    for entry in record.dropped[:NAMED]:
         log.warning("%s: dropped %s: %s", record.dataset, entry.file, entry.reason)
+    if len(record.dropped) > NAMED:
+        log.warning("%s: and %d more files, in audit.json", record.dataset, len(record.dropped) - NAMED)

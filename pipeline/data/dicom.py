@@ -1,7 +1,7 @@
 """DICOM files to images, one rule for each oddity.
 
-- Encoding: uncompressed or RLE. Other transfer syntaxes are refused by name, deflated files with them, as their size
-  cannot be told before they are unpacked.
+- Encoding: uncompressed, RLE or JPEG Baseline (as ultrasound scanners save). Other transfer syntaxes are refused by
+  name, deflated files with them, as their size cannot be told before they are unpacked.
 - Size and frames are looked at before pixels are decoded. Several frames are refused.
 - Grey: the Modality LUT or rescale, then the first window, or else the first VOI LUT. Where there is neither (or the
   window has no width), up to 8 bits are spread over the range that they can hold and deeper values over the range that
@@ -26,9 +26,17 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, Integer, Shaped, UInt8
 from PIL import Image
 from pydicom import Dataset, config, dcmread
+from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing, pixel_array
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from pipeline.data.unreadable import UnreadableError, check_frames, check_size
 
@@ -38,7 +46,7 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", module="pydicom")
 
 MAGIC_END = 132  # a preamble of 128 bytes, then DICM
-SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless)
+SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless, JPEGBaseline8Bit)
 SAMPLES = {
     "MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3,
 }  # fmt: skip
@@ -93,8 +101,8 @@ def _read(content: bytes) -> Dataset:
     syntax = _transfer_syntax(content)
     if syntax not in SYNTAXES:
         raise UnreadableError(
-            f"a DICOM file whose transfer syntax is {syntax.name}; only uncompressed and RLE ones are read, so install "
-            "GDCM and run `gdcmconv --raw` on it"
+            f"a DICOM file whose transfer syntax is {syntax.name}; only uncompressed, RLE and JPEG Baseline ones are "
+            "read, so install GDCM and run `gdcmconv --raw` on it"
         )
     header = dcmread(BytesIO(content), specific_tags=ELEMENTS)
     _check_header(header, syntax)
@@ -123,9 +131,18 @@ def _check_header(header: Dataset, syntax: UID) -> None:
         raise UnreadableError(f"a DICOM file with {bits} bits per value; up to 16 are read, in colour 8")
     if header.get("HighBit", bits - 1) != bits - 1:
         raise UnreadableError("a DICOM file whose values do not begin at the lowest bit")
+    if syntax == JPEGBaseline8Bit:
+        _check_jpeg(header)
     unpacked = header.Rows * header.Columns * samples * -(-header.BitsAllocated // 8)
     if syntax == RLELossless and len(header.PixelData) > 2 * unpacked + RLE_SLACK_BYTES:
         raise UnreadableError("a DICOM file with more RLE data than its pixels can need")
+
+
+def _check_jpeg(header: Dataset) -> None:
+    """The size that the JPEG itself tells decides how much memory it takes."""
+    with Image.open(BytesIO(get_frame(header.PixelData, 0, number_of_frames=1)), formats=["JPEG"]) as picture:
+        if picture.size != (header.Columns, header.Rows):
+            raise UnreadableError("a DICOM file whose JPEG is of another size than its header says")
 
 
 def _as_shown(header: Dataset, pixels: Shaped[np.ndarray, "h w *samples"]) -> UInt8[np.ndarray, "h w *colours"]:

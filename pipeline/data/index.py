@@ -79,7 +79,7 @@ def list_files(folder: Path) -> list[PurePosixPath]:
     """All files under the folder, relative to it and sorted; linked folders are not entered.
 
     Raises:
-        StudyError: a name is not Unicode, so that no table could hold it.
+        StudyError: a name is not Unicode or holds a carriage return, so that no table could hold it.
     """
     found = []
     for parent, _, names in os.walk(folder):
@@ -87,6 +87,8 @@ def list_files(folder: Path) -> list[PurePosixPath]:
     for path in found:
         if any("\udc80" <= letter <= "\udcff" for letter in str(path)):
             raise StudyError(f"{folder}: the file name {str(path)!a} is not UTF-8; rename the file")
+        if "\r" in str(path):
+            raise StudyError(f"{folder}: the file name {str(path)!a} holds a carriage return; rename the file")
     return sorted(found, key=str)
 
 

@@ -16,16 +16,17 @@ from jaxtyping import Int32, Int64, UInt8
 from PIL import Image
 from scipy.cluster.hierarchy import DisjointSet
 
-Grey = UInt8[np.ndarray, "h w"]
+Grey = UInt8[np.ndarray, "_ _"]
 Shift = tuple[int, int]
 
 BLOCK_PX = 5  # over which a corner's strength is summed
 FAINTEST = 2e-4  # strength below which a corner is the noise of a flat ground or a soft rim
 APART_PX = 6  # no stronger corner within that many pixels of a corner
-STRONGEST = 1000  # corners of an image kept; a PBC image has about 170, a BUSI image 570
+STRONGEST = 1000  # corners of an image kept; a PBC image has about 115, a BUSI image 710
 BORDER_PX = 18  # half a patch of 31 px and its blur: no description reaches over the edge
-DIFFERING_BITS = 16  # of 256, between two views of one corner; JPEG saved anew, gain and shift leave 7 in the middle
-NEIGHBOURS = 2  # in each sorted order, with which a description is compared
+DIFFERING_BITS = 32  # of 256, between two views of one corner; JPEG saved anew, gain and shift change 7 in the middle
+COMPARISONS = 8_000_000  # in each of four sorted orders; together they take 15 seconds
+LEAST_REACH, MOST_REACH = 2, 16  # neighbours in a sorted order that a description is compared with
 CELL_PX = 4  # within which votes for a shift are one
 VOTES = 3  # two can be chance: round red cells look alike
 SLACK_PX = 4  # by which the voted shift may be off
@@ -71,7 +72,8 @@ def _corners(grey: Grey) -> Int64[np.ndarray, "k 2"]:
     """x, y of each place where the strength (Shi and Tomasi, 1994) is a peak."""
     strength = cv2.cornerMinEigenVal(grey, BLOCK_PX)
     around = np.ones((2 * APART_PX + 1, 2 * APART_PX + 1), np.uint8)
-    y, x = np.nonzero((strength == cv2.dilate(strength, around)) & (strength > FAINTEST))
+    peaks = (strength == cv2.dilate(strength, around)) & (strength > FAINTEST)
+    y, x = np.nonzero(np.pad(peaks[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX], BORDER_PX))
     strongest = np.argsort(-strength[y, x], kind="stable")[:STRONGEST]
     return np.column_stack([x, y])[strongest]
 
@@ -103,21 +105,16 @@ def candidates(features: Sequence[LocalFeatures]) -> Int64[np.ndarray, "c 4"]:
     owners = np.repeat(np.arange(len(features)), [len(one.places) for one in features])
     if not len(owners):
         return np.empty((0, 4), dtype=np.int64)
-    one, other = _look_alikes(np.concatenate([one.descriptors for one in features]), owners)
+    alike = look_alikes(np.concatenate([one.descriptors for one in features]), owners)
+    one, other = np.divmod(_of_pairs_that_share_several(alike, owners), len(owners))
     places = np.concatenate([one.places for one in features]).astype(np.int64)
-    pairs, pair_of, counts = np.unique(
-        owners[one] * len(features) + owners[other], return_inverse=True, return_counts=True
-    )
-    enough = counts[pair_of] >= VOTES
-    pair, shift, votes = _elect(pair_of[enough], (places[one] - places[other])[enough])
+    pair, shift, votes = _elect(owners[one] * len(features) + owners[other], places[one] - places[other])
     order = np.argsort(-votes, kind="stable")
-    return np.column_stack([*np.divmod(pairs[pair], len(features)), shift])[order]
+    return np.column_stack([*np.divmod(pair, len(features)), shift])[order]
 
 
-def _look_alikes(
-    descriptors: UInt8[np.ndarray, "k 32"], owners: Int64[np.ndarray, " k"]
-) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
-    """Corners of two images, the earlier image first, that look alike; each pair once.
+def look_alikes(descriptors: UInt8[np.ndarray, "k 32"], owners: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " m"]:
+    """Corners of two images that look alike, each pair once: k times the first corner's index, plus the second's.
 
     Sorted by any 64 of their bits, like descriptions stand near each other (Charikar, 2002).
     """
@@ -125,12 +122,26 @@ def _look_alikes(
     for word in words:
         order = np.argsort(word, kind="stable")
         ranked, ranked_owners = [other[order] for other in words], owners[order]
-        for step in range(1, NEIGHBOURS + 1):
+        for step in range(1, _reach(len(owners)) + 1):
             differing = sum((np.bitwise_count(bits[step:] ^ bits[:-step]) for bits in ranked), start=np.uint16(0))
             (near,) = np.nonzero((differing <= DIFFERING_BITS) & (ranked_owners[step:] != ranked_owners[:-step]))
             ends = order[near], order[near + step]
             found.append(np.minimum(*ends) * len(owners) + np.maximum(*ends))
-    return np.divmod(np.unique(np.concatenate(found)), len(owners))
+    return np.unique(np.concatenate(found))
+
+
+def _reach(corners: int) -> int:
+    """How many neighbours in a sorted order a description is compared with: the more, the fewer there are."""
+    return min(max(COMPARISONS // corners, LEAST_REACH), MOST_REACH)
+
+
+def _of_pairs_that_share_several(
+    alike: Int64[np.ndarray, " m"], owners: Int64[np.ndarray, " k"]
+) -> Int64[np.ndarray, " n"]:
+    """Without those that are too few between their two images: nearly all, as any two smears have a rim alike."""
+    pairs = owners[alike // len(owners)] * (owners[-1] + 1) + owners[alike % len(owners)]
+    _, pair_of, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+    return alike[counts[pair_of] >= VOTES]
 
 
 def _elect(
@@ -140,16 +151,26 @@ def _elect(
 
     Four grids, half a cell apart, so that no shift lies on the edge of all its cells.
     """
-    rows = [np.empty((0, 4), dtype=np.int64)]
-    for offset in product((0, CELL_PX // 2), repeat=2):
-        ballots = np.column_stack([pair, (shift + offset) // CELL_PX])
-        cells, votes = np.unique(ballots, axis=0, return_counts=True)
-        middles = cells[:, 1:] * CELL_PX - offset + CELL_PX // 2
-        rows.append(np.column_stack([cells[:, 0], votes, middles])[votes >= VOTES])
-    every = np.concatenate(rows)
-    every = every[np.lexsort((-every[:, 1], every[:, 0]))]
-    _, fullest = np.unique(every[:, 0], return_index=True)
-    return every[fullest, 0], every[fullest, 2:], every[fullest, 1]
+    rows = np.concatenate([_full_cells(pair, shift, offset) for offset in product((0, CELL_PX // 2), repeat=2)])
+    rows = rows[np.lexsort((-rows[:, 1], rows[:, 0]))]
+    _, fullest = np.unique(rows[:, 0], return_index=True)
+    return rows[fullest, 0], rows[fullest, 2:], rows[fullest, 1]
+
+
+def _full_cells(
+    pair: Int64[np.ndarray, " m"], shift: Int64[np.ndarray, "m 2"], offset: tuple[int, ...]
+) -> Int64[np.ndarray, "c 4"]:
+    """Cells of one grid with enough votes: the pair, the votes, the middle in x and y."""
+    if not len(pair):
+        return np.empty((0, 4), dtype=np.int64)
+    cell = (shift + offset) // CELL_PX
+    first = cell.min(axis=0)
+    extent = (int(pair.max()) + 1, *(cell.max(axis=0) - first + 1).tolist())
+    codes, votes = np.unique(np.ravel_multi_index((pair, *(cell - first).T), extent), return_counts=True)
+    enough = votes >= VOTES
+    pair_of, *place = np.unravel_index(codes[enough], extent)
+    middle = (np.column_stack(place) + first) * CELL_PX - offset + CELL_PX // 2
+    return np.column_stack([pair_of, votes[enough], middle])
 
 
 def _aligned(first: Grey, second: Grey, near: Shift) -> tuple[Shift, float, float]:

@@ -114,13 +114,15 @@ def _traits(kept: Sequence[Found], spec: DatasetSpec) -> pd.DataFrame:
 
 
 def _keep_rows(plan: Plan, rows: Sequence[int], with_masks: bool) -> None:
-    """Turns the arrays of all files into those of the files kept; masks only where there are any."""
+    """Turns the arrays of all files into those of the files kept; masks only where there are any.
+
+    The files are mapped anew for each block, so that no more than a block of them is held at a time.
+    """
     for path, name, needed in ((plan.images, IMAGES, True), (plan.masks, MASKS, with_masks)):
         if needed:
-            source = np.load(path, mmap_mode="r")
-            target = open_memmap(path.with_name(name), "w+", np.uint8, (len(rows), *source.shape[1:]))
+            target, shape = path.with_name(name), np.load(path, mmap_mode="r").shape[1:]
+            open_memmap(target, "w+", np.uint8, (len(rows), *shape))
             for start in range(0, len(rows), COPIED_AT_ONCE):
                 block = slice(start, start + COPIED_AT_ONCE)
-                target[block] = source[rows[block]]
-            target.flush()
+                np.load(target, mmap_mode="r+")[block] = np.load(path, mmap_mode="r")[rows[block]]
         path.unlink()

@@ -100,9 +100,10 @@ def wanted_cell(files: CellFiles, params: Mapping[str, str], context: Context) -
 def cell_params(params: Params, dataset: str, model: str) -> dict[str, str]:
     """The part of params.yaml that a cell depends on, under flat keys: `finetune.augmentation.hue`."""
     whole, described = params.model_dump(), params.datasets[dataset]
+    source = source_name(described.source)
     sections = {
         "study": {key: whole["study"][key] for key in ("seed", "device", "threads")},
-        "dataset": {"name": dataset, **described.model_dump(exclude_unset=True), "source": source_name(described.source)},
+        "dataset": {"name": dataset, **described.model_dump(exclude_unset=True), "source": source},
         "model": {"name": model, **whole["models"][model]},
         **{name: whole[name] for name in ("preprocess", "finetune", "explain", "score")},
         SHORTCUT.rstrip("."): whole["findings"]["S1"],

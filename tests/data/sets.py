@@ -16,6 +16,7 @@ from pipeline.records import Audit
 from pipeline.spec import DatasetSpec, Layout
 
 SIDE = 32
+PLAIN = Layout()  # class folders, and no more
 PARAMS = PreprocessParams(image_size_px=16, validation_fraction=0.25, test_fraction=0.25, max_unreadable_fraction=0.0)
 
 
@@ -65,7 +66,7 @@ def make_classes(folder: Path, spec: DatasetSpec, images_per_class: int = 1) -> 
     return folder
 
 
-def own_spec(classes: tuple[str, ...] = (), layout: Layout = Layout()) -> DatasetSpec:
+def own_spec(classes: tuple[str, ...] = (), layout: Layout = PLAIN) -> DatasetSpec:
     """A user's own set that says no more of itself than where things lie."""
     params = DatasetParams(source="here", kind="folder", duplicate_distance=4, classes=classes)
     return replace(spec_of("mine", params), layout=layout)

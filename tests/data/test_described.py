@@ -12,9 +12,9 @@ from tests.data.sets import own_spec, write
 HEAD = "file,class,split,patient,mask\n"
 
 
-def scan(folder: Path, table: str, layout: Layout = Layout(table="index.csv", groups="patient")) -> Scan:
+def scan(folder: Path, table: str) -> Scan:
     write(folder / "index.csv", table.encode())
-    return scan_folder(folder, own_spec(layout=layout), "the set")
+    return scan_folder(folder, own_spec(layout=Layout(table="index.csv", groups="patient")), "the set")
 
 
 def touch(folder: Path, *names: str) -> None:

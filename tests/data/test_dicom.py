@@ -237,11 +237,20 @@ def deflated() -> bytes:
     return content[: content.index(b"1.2.840.10008.1.2.1.99") + 22] + packer.compress(bytes(1 << 26)) + packer.flush()
 
 
-def compressed(syntax: str) -> bytes:
-    content = encoded(RGB, "JPEG")
-    made = dataset(RGB, "YBR_FULL_422", PixelData=pydicom.encaps.encapsulate([content]))
+def compressed(syntax: str, pixels: np.ndarray = RGB) -> bytes:
+    """A JPEG of the pixels in a file whose header is that of RGB."""
+    kind = "YBR_FULL_422" if pixels.ndim == 3 else "MONOCHROME2"
+    made = dataset(RGB if pixels.ndim == 3 else RGB[..., 0], kind)
+    made.PixelData = pydicom.encaps.encapsulate([encoded(pixels, "JPEG")])
     made["PixelData"].is_undefined_length = True
     return saved(made, syntax)
+
+
+@pytest.mark.parametrize("pixels", [RGB, RGB[..., 0]])
+def test_a_jpeg_inside_is_the_same_jpeg_outside(pixels: np.ndarray) -> None:
+    found = np.asarray(decode_image(compressed(uid.JPEGBaseline8Bit, pixels))).astype(int)
+    expected = np.asarray(decode_image(encoded(pixels, "JPEG"))).astype(int)
+    assert np.abs(found - expected).max() <= 2  # YCbCr to RGB is rounded differently
 
 
 def without(*keywords: str) -> bytes:
@@ -261,7 +270,7 @@ def swollen_rle() -> bytes:
 
 
 REFUSED = {
-    "JPEG": (compressed(uid.JPEGBaseline8Bit), "transfer syntax is JPEG Baseline.*install GDCM"),
+    "another JPEG": (compressed(uid.JPEGBaseline8Bit, np.kron(RGB, np.ones((2, 2, 1), np.uint8))), "another size"),
     "JPEG 2000": (compressed(uid.JPEG2000Lossless), "transfer syntax is JPEG 2000.*install GDCM"),
     "deflated": (deflated(), "transfer syntax is Deflated Explicit VR Little Endian"),
     "frames": (dicom(RAMP, NumberOfFrames=2), "2 frames; save the one that counts"),

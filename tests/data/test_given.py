@@ -106,9 +106,8 @@ def test_who_the_patients_are_is_written_nowhere(tmp_path: Path) -> None:
 def test_a_curated_list_groups_and_drops(tmp_path: Path) -> None:
     rows = {f"{name}_{number}.png": (name,) for name in "xy" for number in range(8)}
     raw = make_set(tmp_path / "raw", rows, "file,class")
-    write(
-        raw / "list.csv", b"file,group,drop,objection\nx_0.png,1,,\ny_0.png,1,,\nx_1.png,,blurred,\nx_2.png,,,axilla\n"
-    )
+    rows = ["file,group,drop,objection", "x_0.png,1,,", "y_0.png,1,,", "x_1.png,,blurred,", "x_2.png,,,axilla"]
+    write(raw / "list.csv", "\n".join(rows).encode())
     audit, index = prepare(raw, curated="list.csv")
     assert index.loc["x_0.png", "split"] == index.loc["y_0.png", "split"]
     assert index.loc["x_0.png", "group"] == index.loc["y_0.png", "group"]

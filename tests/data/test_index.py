@@ -86,6 +86,13 @@ def test_a_set_without_images_is_refused_by_what_it_needs(tmp_path: Path) -> Non
         scan(tmp_path)
 
 
+def test_a_name_that_no_table_can_hold_is_refused(tmp_path: Path) -> None:
+    make_classes(tmp_path, BUSI)
+    (tmp_path / "benign" / "a\rb.png").touch()
+    with pytest.raises(StudyError, match="holds a carriage return"):
+        scan(tmp_path)
+
+
 def test_a_name_that_is_no_unicode_is_refused(tmp_path: Path) -> None:
     make_classes(tmp_path, BUSI)
     Path(os.fsdecode(bytes(tmp_path) + b"/benign/\xff.png")).touch()

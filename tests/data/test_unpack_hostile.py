@@ -25,6 +25,14 @@ def zip_with(content: bytes, offset: int, kind: str, value: int) -> bytes:
     return bytes(changed)
 
 
+def shifted(content: bytes) -> bytes:
+    """Its directory claims to lie 99 bytes further on, so that the first file lies before the beginning."""
+    changed = bytearray(content)
+    place = content.index(b"PK\x05\x06") + 16
+    struct.pack_into("<I", changed, place, struct.unpack_from("<I", content, place)[0] + 99)
+    return bytes(changed)
+
+
 def packed_by(method: int) -> bytes:
     with zipfile.ZipFile(buffer := io.BytesIO(), "w", method) as file:
         file.writestr("ig/a.png", IMAGE)
@@ -130,11 +138,12 @@ LIES = {
     "no such method": (zip_with(zipped(GOOD), 10, "<H", 77), r"method 77 \(unknown\)"),
     "several parts": (zip_with(zipped(GOOD), 34, "<H", 1), "one of several parts"),
     "overlap": (overlapping(), "files in it overlap"),
-    "overlap with the end": (zip_with(zipped(GOOD), 20, "<I", 1 << 20), "files in it overlap"),
+    "overlap with the end": (zip_with(zipped({"a.png": IMAGE}), 20, "<I", 1 << 20), "files in it overlap"),
     "larger than it is": (zip_with(zipped(GOOD), 24, "<I", len(IMAGE) + 1), "ig/a.png has another size"),
     "smaller than it is": (zip_with(zipped(GOOD), 24, "<I", 10), "damaged or incomplete"),
     "another name inside": (zip_with(zipped(GOOD), 46, "<B", ord("j")), "damaged or incomplete"),
-    "before the beginning": (zip_with(zipped({"a.png": IMAGE}) + b"", 42, "<I", 1 << 31), "overlap|damaged"),
+    "before the beginning": (shifted(zipped(GOOD)), "damaged or incomplete"),
+    "not UTF-8": (zipped({"ig/é.png": IMAGE}).replace("é".encode(), b"\xff\xff"), "damaged or incomplete"),
     "prepended data": (b"#!/bin/sh\n" + zipped(GOOD), "neither a zip nor a tar"),
     "empty zip": (zipped({}), "holds nothing"),
     "empty tar": (tarred({}), "holds nothing"),
@@ -146,11 +155,12 @@ LIES = {
     "pipe": (tar_with(tarfile.FIFOTYPE), "is a link or a device"),
     "unknown type": (tar_with(b"Z"), "is a link or a device"),
     "holes": (with_attributes(GNU__sparse__map="0,1", GNU__sparse__size="9"), "or has holes"),
+    "nonsensical holes": (with_attributes(GNU__sparse__map="one"), "damaged or incomplete"),
     "holes without end": (extended_holes(), "damaged or incomplete"),
     "hostile path": (with_attributes(path="../evil.png"), r"'\.\./evil\.png' leads out"),
     "absolute path": (with_attributes(path="/tmp/evil.png"), "leads out"),
     "NUL in a path": (with_attributes(path="ig/evil\0.png"), "leads out"),
-    "negative size": (with_attributes(size="-1024"), "damaged or incomplete"),
+    "negative size": (with_attributes(size="-1536"), "a negative size"),
     "nonsensical size": (with_attributes(size="many"), "damaged or incomplete"),
     "hostile long name": (tarred({"../" * 60 + "evil.png": IMAGE}), "leads out"),
     "name of a gigabyte": (entry("@", b"", type=tarfile.GNUTYPE_LONGNAME, size=1 << 30), "neither a zip nor a tar"),

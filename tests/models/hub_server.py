@@ -1,19 +1,22 @@
-"""A hub on this machine: what its client asks for one file of a repository, and the ways in which a hub may be dead."""
+"""A hub on this machine: what its client asks of one for a file, and the ways in which a hub may be dead."""
 
 import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
+from time import sleep
 from urllib.parse import urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-RESOLVED = re.compile(r"/(?P<file>[^/]+/[^/]+)/resolve/(?:main|[0-9a-f]{40})/(?P<name>.+)")
+RESOLVED = re.compile(r"/(?P<repository>[^/]+/[^/]+)/resolve/main/(?P<name>.+)")
+PIECE_BYTES = 1 << 16
 
 
 class Hub(ThreadingHTTPServer):
-    """Like the real one it sends whoever wants a large file on to its store, which says nothing of commits."""
+    """Like the real one it says what a file is, and sends whoever wants it to a store; xet it offers, and has not."""
 
     daemon_threads = True
 
@@ -23,6 +26,8 @@ class Hub(ThreadingHTTPServer):
         self.status = 200  # of all answers, unless it is this
         self.cut_after: int | None = None  # bytes of each try
         self.stalls_at: int | None = None  # byte of the file, which is never sent
+        self.stalls_once = False
+        self.rest_s = 0.0  # after each piece
         self.knows_ranges = True
         self.asked: list[tuple[str, str, str | None]] = []  # path, Range, token
         self.over = Event()
@@ -49,10 +54,24 @@ class _Answering(BaseHTTPRequestHandler):
         if path.startswith("/store/"):
             return self._send(hub.files[path.removeprefix("/store/")])
         found = RESOLVED.fullmatch(path)
-        key = f"{found['file']}/{found['name']}" if found else ""
+        key = f"{found['repository']}/{found['name']}" if found else ""
         if key not in hub.files:
             return self._say(404, {"X-Error-Code": "EntryNotFound"} if found else {})
-        return self._say(302, {"X-Repo-Commit": COMMIT, "Location": f"{hub.store}/store/{key}"})
+        return self._say(302, self._metadata(key))
+
+    do_HEAD = do_GET
+
+    def _metadata(self, key: str) -> dict[str, str]:
+        hub, content = self.server, self.server.files[key]
+        sha = sha256(content).hexdigest()
+        return {
+            "X-Repo-Commit": COMMIT,
+            "X-Linked-Etag": f'"{sha}"',
+            "X-Linked-Size": str(len(content)),
+            "X-Xet-Hash": sha,
+            "X-Xet-Refresh-Route": f"{hub.address}/xet",
+            "Location": f"{hub.store}/store/{key}",
+        }
 
     def _say(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -64,11 +83,17 @@ class _Answering(BaseHTTPRequestHandler):
         hub, wanted = self.server, self.headers.get("Range")
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and hub.knows_ranges else 0
         self._say(206 if start else 200, {"Content-Length": str(len(content) - start)})
+        stall, hub.stalls_at = hub.stalls_at, None if hub.stalls_once else hub.stalls_at
         end = len(content) if hub.cut_after is None else start + hub.cut_after
-        self.wfile.write(content[start : end if hub.stalls_at is None else hub.stalls_at])
-        if hub.stalls_at is not None:
+        self._write(content[start : end if stall is None else stall])
+        if stall is not None:
             hub.over.wait(60)
         self.close_connection = True
+
+    def _write(self, content: bytes) -> None:
+        for at in range(0, len(content), PIECE_BYTES):
+            self.wfile.write(content[at : at + PIECE_BYTES])
+            sleep(self.server.rest_s)
 
     def log_message(self, *_: object) -> None:
         pass

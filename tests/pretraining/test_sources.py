@@ -101,8 +101,8 @@ def test_nothing_else_is_left_in_the_corpus(tmp_path):
         ({"scans": "nowhere"}, r"pretraining\.sources\.scans: nowhere: no such file or folder; give the path"),
         ({"scans": "phantom"}, r"pretraining\.sources\.scans: phantoms are drawn of pbc, busi only"),
         (
-            {"busi": "https://example.org/busi.zip"},
-            r"pretraining\.sources\.busi: https://.* is an address; download it",
+            {"busi": "ftp://example.org/busi.zip"},
+            r"datasets\.busi\.source: ftp://",
         ),
     ],
 )

@@ -46,9 +46,12 @@ def is_complete(partial: Partial) -> bool:
 
 def _pause(tries: Tries, stop: Interrupted, wanted: Wanted, partial: Partial) -> None:
     if tries.are_enough:
-        again = f"run it again to go on from the {partial.size:,} bytes that are here" if partial.size else "run it again"
+        again = (
+            f"run it again to go on from the {partial.size:,} bytes that are here" if partial.size else "run it again"
+        )
         raise wanted.refusal(
-            f"does not come: {stop}; tries in a row that brought nothing new: {tries.fruitless}", f"{again}, or {BY_HAND}"
+            f"does not come: {stop}; tries in a row that brought nothing new: {tries.fruitless}",
+            f"{again}, or {BY_HAND}",
         )
     wait_s = tries.wait_s(stop.asked_s)
     log.warning("%s: %s; next try in %.3g s", wanted.key, stop, wait_s)

@@ -23,7 +23,7 @@ SIDE_PX = 96
 LINK_TEXTS = {
     EQUAL: "equal pixels",
     "perceptual_hash": f"{{:.0f}} of {HASH_BITS} bits differ",
-    "overlap": "cuts of one field, correlation {:.3f}",
+    "overlap": "cuts of one field (correlation {:.3f})",
     "curated": "listed together",
 }
 
@@ -100,8 +100,10 @@ def _member(audited: AuditedSet, number: int, folder: str, row: dict) -> Member:
 
 
 def _links(links: pd.DataFrame, numbers: dict[str, int]) -> list[str]:
+    """What links each pair of the members with those numbers."""
     within = links["first"].isin(numbers) & links["second"].isin(numbers) & links["method"].isin(SAME_PICTURE)
-    return [
-        f"{numbers[link['first']]} and {numbers[link['second']]}: {LINK_TEXTS[link['method']].format(link['value'])}"
-        for link in links[within].to_dict("records")
-    ]
+    pairs: dict[tuple[int, int], list[str]] = {}
+    for link in links[within].to_dict("records"):
+        first, second = sorted((numbers[link["first"]], numbers[link["second"]]))
+        pairs.setdefault((first, second), []).append(LINK_TEXTS[link["method"]].format(link["value"]))
+    return [f"{first} and {second}: {', '.join(texts)}" for (first, second), texts in sorted(pairs.items())]

@@ -9,9 +9,10 @@ from scipy.stats.contingency import association
 
 from pipeline.data.split import SPLITS
 from pipeline.report.audit_page.words import share
+from pipeline.report.rendering import words
 
 SURE = 0.01  # p-value below which classes differ by more than chance
-OF_FILES = ("format", "mode")  # traits that the file's header tells
+OF_FILES = {"format": "file format", "mode": "kind of pixels"}  # traits that the file's header tells
 BY_HEADER = "Read from the header of each file."
 DETECTORS = {
     "burnt_in_marks": "Found by a program. Where the truth was known, its precision was at least 0.996 and its recall "
@@ -32,7 +33,7 @@ class LevelRow:
 
 @dataclass(frozen=True)
 class TraitTable:
-    name: str
+    name: str  # as it is shown
     detector: str  # what is known of who tells the levels
     levels: Mapping[str, Sequence[LevelRow]]  # the most telling first
     association: float  # Cramér's V of level and class: 0 if they have nothing in common, 1 if one tells the other
@@ -52,7 +53,7 @@ def _table(kept: pd.DataFrame, trait: str, classes: tuple[str, ...]) -> TraitTab
     counts = pd.crosstab(kept["class"], kept[trait])
     varied = min(counts.shape) > 1
     return TraitTable(
-        name=trait,
+        name=OF_FILES.get(trait, words(trait)),
         detector=BY_HEADER if trait in OF_FILES else DETECTORS.get(trait, UNKNOWN_DETECTOR),
         levels=levels,
         association=float(association(counts, method="cramer")) if varied else 0.0,

@@ -12,7 +12,6 @@ from pipeline.report.audit_page.masks import mask_counts
 from pipeline.report.audit_page.reading import AuditedSet
 from pipeline.report.audit_page.traits import TraitTable
 from pipeline.report.audit_page.words import counted, named
-from pipeline.report.rendering import words
 
 Sign = Literal["fine", "look", "fault", "note"]
 
@@ -103,4 +102,4 @@ def _masks(audited: AuditedSet) -> Iterator[Verdict]:
 
 def _trait(trait: TraitTable) -> Verdict:
     told = "uneven, a shortcut to learn" if trait.uneven else "no more uneven than by chance"
-    return Verdict("look" if trait.uneven else "fine", f"{words(trait.name)} by class", f"{told}; {trait.summary}")
+    return Verdict("look" if trait.uneven else "fine", f"{trait.name} by class", f"{told}; {trait.summary}")

@@ -23,7 +23,7 @@ def share(count: int, of: int) -> str:
     return "> 99 %" if 99 < percent < 100 else f"{percent:.0f} %"
 
 
-def in_bytes(size: float) -> str:
+def in_bytes(size: int | float) -> str:
     """In bytes, kB, MB or GB, powers of a thousand."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:

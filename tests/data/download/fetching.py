@@ -16,9 +16,7 @@ CONTENT = zipped({"benign/a.png": random.Random(0).randbytes(60_000)})
 OTHER = zipped({"benign/a.png": random.Random(1).randbytes(60_000)})
 SHA256, OTHER_SHA256 = (sha256(content).hexdigest() for content in (CONTENT, OTHER))
 SIZE = len(CONTENT)
-QUICK = Patience(
-    connect_s=5.0, read_s=10.0, first_wait_s=0.01, longest_wait_s=0.05, tries=3, no_progress_s=30.0, log_every_s=10.0
-)
+QUICK = Patience(connect_s=5.0, read_s=10.0, first_wait_s=0.01, longest_wait_s=0.05, tries_to_begin=2, tries=3)
 
 
 def fetch(

@@ -38,9 +38,10 @@ def test_a_new_hash_in_the_params_replaces_the_file(server: FileServer) -> None:
     assert fetch(server).sha256 == OTHER_SHA256
 
 
-def test_a_wrong_hash_in_the_params_leaves_the_file(server: FileServer) -> None:
+def test_a_wrong_hash_or_size_in_the_params_leaves_the_file(server: FileServer) -> None:
     fetch(server)
     refused(server, "correct the key", "0" * 64)
+    refused(server, "correct the key", None, 5)
     assert fetch(server).path.read_bytes() == CONTENT
 
 
@@ -60,12 +61,22 @@ def test_a_spoilt_record_is_made_again(server: FileServer) -> None:
     assert json.loads(record.read_text())["sha256"] == SHA256
 
 
-def test_a_download_that_ended_before_it_was_verified_is_not_repeated(server: FileServer) -> None:
+def leave_unverified(server: FileServer, content: bytes) -> None:
+    """As a process does that is killed right after the last byte."""
     partial = entry_of(server.url()).partial
-    write(partial.path, CONTENT)
-    write(partial.origin_path, Origin(etag='"1"', total=SIZE).model_dump_json().encode())
+    write(partial.path, content)
+    write(partial.origin_path, Origin(etag='"1"', total=len(content)).model_dump_json().encode())
+
+
+def test_a_download_that_ended_before_it_was_verified_is_not_repeated(server: FileServer) -> None:
+    leave_unverified(server, CONTENT)
     assert fetch(server).path.read_bytes() == CONTENT
     assert server.asked == []
+
+
+def test_what_was_never_verified_may_be_wrong_and_comes_anew(server: FileServer) -> None:
+    leave_unverified(server, OTHER)
+    assert fetch(server, SHA256).path.read_bytes() == CONTENT
 
 
 def test_a_cache_that_cannot_be_written_is_refused(
