@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from tqdm import tqdm
 
 from pipeline.data.archive import unpack
 from pipeline.data.download import download
+from pipeline.data.download.wanted import without_query
 from pipeline.data.index import is_hidden, is_image_name, list_files, scan_folder
 from pipeline.data.medmnist import unpack_medmnist
 from pipeline.data.phantom.archive import write_phantom
@@ -100,12 +100,12 @@ def phantom_section(kind: str, params: PhantomParams, key: str) -> CellPhantomPa
 def _locate(params: DatasetParams, spec: DatasetSpec, key: str, progress: Callable[[int, int], None]) -> Located:
     """The folder or the verified archive on this machine."""
     if URL.match(params.source):
-        got = download(params.source, params.sha256, params.size_bytes, _section(spec), progress)
+        got = download(params.source, params.sha256, params.size_bytes, _section(spec), progress, _page_of(spec))
         return Located(got.path, source_name(params.source), got.sha256, got.size_bytes)
     path = Path(params.source).expanduser()
     if not path.exists():
-        hint = f"the set is at {spec.source_url}" if spec.source_url else "give the path of a folder or an archive"
-        raise StudyError(f"{key}: {params.source}: no such file or folder; {hint}")
+        remedy = _page_of(spec) or "give the path of a folder or an archive"
+        raise StudyError(f"{key}: {params.source}: no such file or folder; {remedy}")
     if path.is_dir():
         if params.sha256 or params.size_bytes:
             raise StudyError(
@@ -115,6 +115,10 @@ def _locate(params: DatasetParams, spec: DatasetSpec, key: str, progress: Callab
     found = Located(path, params.source, sha256_of(path), path.stat().st_size)
     _verify(found, params, _section(spec))
     return found
+
+
+def _page_of(spec: DatasetSpec) -> str:
+    return f"the set is at {spec.source_url}" if spec.source_url else ""
 
 
 def _section(spec: DatasetSpec) -> str:
@@ -178,10 +182,7 @@ def _add_tables(params: DatasetParams, folder: Path, section: str) -> None:
 
 def source_name(source: str) -> str:
     """The source for a record: nothing of this machine, and nothing that may be a secret."""
-    if not URL.match(source):
-        return base_name(source)
-    parts = urlsplit(source)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return without_query(source) if URL.match(source) else base_name(source)
 
 
 def _both(bar: tqdm, progress: Callable[[int, int], None]) -> Callable[[int, int], None]:

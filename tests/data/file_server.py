@@ -49,8 +49,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_CONNECT(self) -> None:
         self.server.asked.append(Asked(self.command, self.path, self.headers))
-        self.send_response(200)
-        self.end_headers()
+        if not self.server.target:
+            self.head(407, {"Content-Length": "0"})
+            return
+        self.head(200, {})
         with socket.create_connection(self.server.target) as there:
             Thread(target=pour, args=(self.connection, there), daemon=True).start()
             pour(there, self.connection)
@@ -73,7 +75,7 @@ class FileServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, answers: list[Answer], context: ssl.SSLContext | None, target: tuple[str, int]) -> None:
+    def __init__(self, answers: list[Answer], context: ssl.SSLContext | None, target: tuple[str, int] | None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers, self.target = answers, target
         self.asked: list[Asked] = []
@@ -96,11 +98,12 @@ class FileServer(ThreadingHTTPServer):
 
 @contextmanager
 def serving(
-    *answers: Answer, context: ssl.SSLContext | None = None, target: tuple[str, int] = ("127.0.0.1", 9)
+    *answers: Answer, context: ssl.SSLContext | None = None, target: tuple[str, int] | None = None
 ) -> Iterator[FileServer]:
-    """
+    """The server while it runs.
+
     Args:
-        target: where CONNECT leads.
+        target: where CONNECT leads; without one it is refused.
     """
     server = FileServer(list(answers), context, target)
     thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)

@@ -66,7 +66,7 @@ def refused(tmp_path: Path) -> dict[str, tuple[Path | str, str]]:
     (tmp_path / "none").mkdir()
     return {
         "address": (
-            "https://example.org/busi.zip",
+            "ftp://example.org/busi.zip",
             r"datasets\.busi\.source: https.*download it .* give the file's path",
         ),
         "absent": (tmp_path / "absent.zip", "no such file or folder; the set is at https://scholar"),

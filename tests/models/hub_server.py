@@ -32,6 +32,9 @@ class Hub(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, str | None]] = []  # path, Range, token
         self.over = Event()
 
+    def handle_error(self, *_: object) -> None:
+        """Clients that break off are what it is here for."""
+
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"

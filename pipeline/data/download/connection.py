@@ -123,8 +123,15 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return "no answer in time"
     proxy = "the proxy cannot be used: " if isinstance(error, requests.exceptions.ProxyError) else ""
-    words = [cause.strerror for cause in _causes(error) if isinstance(cause, OSError) and cause.strerror]
+    words = [_words(cause) for cause in _causes(error) if _words(cause)]
     return proxy + (words[-1] if words else "the connection was cut")
+
+
+def _words(error: BaseException) -> str:
+    """Of the system, or of a proxy that says no; a subclass's own may hold an address."""
+    if not isinstance(error, OSError):
+        return ""
+    return error.strerror or (str(error) if type(error) is OSError else "")
 
 
 def _check_redirect(target: str, wanted: Wanted) -> None:

@@ -94,7 +94,7 @@ def _start(response: requests.Response, partial: Partial, wanted: Wanted) -> tup
     origin, start = _said(response)
     if start not in (0, partial.size) or (start and not _is_same(origin, partial.origin)):
         partial.drop()
-        raise Interrupted("the file changed in the meantime")
+        raise Interrupted("what comes does not go on where the last try ended")
     if origin.total:
         wanted.check_size(origin.total)
     _check_space(max(origin.total - start, 0), partial, wanted)
@@ -102,14 +102,14 @@ def _start(response: requests.Response, partial: Partial, wanted: Wanted) -> tup
 
 
 def _said(response: requests.Response) -> tuple[Origin, int]:
-    """Which file it is, and at which byte the answer begins."""
+    """Which file it is, and at which byte the answer begins; -1 for a part that does not say."""
     etag, modified = (response.headers.get(name, "") for name in ("ETag", "Last-Modified"))
     length = response.raw.length_remaining or 0
     if response.status_code == requests.codes.ok:
         return Origin(etag=etag, last_modified=modified, total=length), 0
     found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if not found:
-        raise Interrupted("the server gives a part without saying which")
+        return Origin(), -1
     total = 0 if found["total"] == "*" else int(found["total"])
     return Origin(etag=etag, last_modified=modified, total=total), int(found["first"])
 

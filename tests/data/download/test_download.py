@@ -164,6 +164,12 @@ def test_a_host_out_of_reach_is_named() -> None:
     )  # nobody listens there
 
 
+def test_a_proxy_that_says_no_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url(""))
+        refused(f"https://{PROXIED_HOST}/set.zip", "the proxy cannot be used: .*407 Proxy Authentication Required")
+
+
 def test_a_host_that_speaks_no_tls_is_named() -> None:
     with serving(gives(CONTENT)) as plain:
         refused(plain.url().replace("http:", "https:"), r"127\.0\.0\.1: .*SSL")

@@ -95,7 +95,7 @@ def test_a_hash_vouches_for_what_plain_http_brings(server: FileServer) -> None:
         ("s3://bucket/set.zip", "s3 is not supported"),
         ("https:///set.zip", "not a web address"),
         ("https://example.org:port/set.zip", "not a web address"),
-        ("https://[::1/set.zip", "not a web address"),
+        ("https://[::1/set.zip#part", "not a web address"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused(url: str, message: str) -> None:
