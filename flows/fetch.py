@@ -3,7 +3,7 @@
 from flows.layout import raw_dir
 from flows.runner import Step, main, progress_of, stage
 from pipeline import data
-from pipeline.data.source import fetch_source
+from pipeline.data.fetching.source import fetch_source
 from pipeline.params import load_params
 
 fetch_step = Step(fetch_source, retries=2)

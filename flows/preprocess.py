@@ -3,7 +3,7 @@
 from flows.layout import prepared_dir, raw_dir
 from flows.runner import Step, main, progress_of, show_table, stage
 from pipeline import data
-from pipeline.data.prepare import prepare_dataset
+from pipeline.data.preparing.prepare import prepare_dataset
 from pipeline.params import load_params
 
 prepare_step = Step(prepare_dataset)

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from pipeline import integrity, registry, runs, tracking
-from pipeline.data.split import split_sha256
+from pipeline.data.preparing.split import split_sha256
 from pipeline.errors import StudyError
 from pipeline.promotion.change import Holder, Move
 from pipeline.promotion.log import read

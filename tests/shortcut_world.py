@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.data import get
-from pipeline.data.prepare import prepare_dataset
-from pipeline.data.source import fetch_source
+from pipeline.data.fetching.source import fetch_source
+from pipeline.data.preparing.prepare import prepare_dataset
 from pipeline.explain.attribution import explain_cell
 from pipeline.metrics.classification import classify_cell
 from pipeline.metrics.scoring import score_cell

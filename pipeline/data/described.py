@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from pipeline.data.split import SPLITS
+from pipeline.data.preparing.split import SPLITS
 from pipeline.data.tables import FileNames, find_table, read_table
 from pipeline.errors import StudyError
 from pipeline.spec import Layout

@@ -1,6 +1,6 @@
 """The card of pre-trained weights: what they are, what they learned, and what they must not be taken for."""
 
-from pipeline.data.source import PHANTOM
+from pipeline.data.fetching.source import PHANTOM
 from pipeline.records import PretrainingReceipt
 
 STRATEGIES = {

@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 from filelock import FileLock
 
 from pipeline.data import DATASETS, spec_of
-from pipeline.data.prepare import TRAITS, prepare_dataset
+from pipeline.data.fetching.source import PHANTOM, fetch_source, phantom_section
+from pipeline.data.preparing.prepare import TRAITS, prepare_dataset
 from pipeline.data.sets.unlabelled import unlabelled
-from pipeline.data.source import PHANTOM, fetch_source, phantom_section
 from pipeline.params import DatasetParams, Params, PhantomParams, PhantomSection
 from pipeline.records import Audit
 from pipeline.spec import DatasetSpec

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline import integrity, registry, runs, tracking
 from pipeline.data.prepared import read_traits
-from pipeline.data.split import split_sha256
+from pipeline.data.preparing.split import split_sha256
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
 from pipeline.records import CHECKPOINT, Receipt

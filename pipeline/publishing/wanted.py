@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import registry, runs
-from pipeline.data.source import PHANTOM, source_name
-from pipeline.data.split import split_sha256
+from pipeline.data.fetching.source import PHANTOM, source_name
+from pipeline.data.preparing.split import split_sha256
 from pipeline.files import files_under, sha256_of, write_text
 from pipeline.params import Params, ShortcutRule
 from pipeline.publishing.content import Context, as_text, commit_tag, epochs, flat

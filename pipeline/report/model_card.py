@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from pipeline.data.source import PHANTOM
+from pipeline.data.fetching.source import PHANTOM
 from pipeline.files import write_text
 from pipeline.params import Params
 from pipeline.records import ORACLE, SWAPPED, Audit

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from pipeline.data.fetching.source import PHANTOM, source_name
 from pipeline.data.prepared import Prepared, load_prepared
-from pipeline.data.source import PHANTOM, source_name
 from pipeline.files import base_name, is_absolute, whole_folder, write_text
 from pipeline.params import Params
 from pipeline.records import Audit

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.data import spec_of
-from pipeline.data.prepare import prepare_dataset
+from pipeline.data.preparing.prepare import prepare_dataset
 from pipeline.data.sets.busi import BUSI
 from pipeline.params import DatasetParams, PreprocessParams
 from pipeline.records import Audit

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from pipeline.data import DATASETS
-from pipeline.data.archive import unpack
+from pipeline.data.fetching.archive import unpack
 from pipeline.data.images import decode_image, mask_to_square, square_image
 from pipeline.data.index import scan_folder
-from pipeline.data.prepare import prepare_dataset
 from pipeline.data.prepared import Prepared, load_prepared
+from pipeline.data.preparing.prepare import prepare_dataset
 from pipeline.data.unreadable import UnreadableError
 from pipeline.errors import StudyError
 from pipeline.files import whole_folder

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from pipeline.data import DATASETS
-from pipeline.data.prepare import prepare_dataset
+from pipeline.data.fetching.source import fetch_source
 from pipeline.data.prepared import load_prepared
-from pipeline.data.source import fetch_source
+from pipeline.data.preparing.prepare import prepare_dataset
 from pipeline.errors import StudyError
 from pipeline.pretraining.sources import prepare_sources, sources_of
 from tests.data.sets import encoded, ignore, make_busi, noise, write

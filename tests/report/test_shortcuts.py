@@ -56,7 +56,10 @@ def test_a_shortcut_needs_its_size_its_p_and_enough_images(
 
 def test_a_found_shortcut_is_said_with_its_place_and_the_drop_in_pointing_game(cell: Cell) -> None:
     sentence = shortcut_answer(checked(cell, 40, 20, 30), RULE, 0, 500).sentence
-    assert "dino on busi answers by something beside the outlined evidence, at the top left of the image (6% of it)" in sentence
+    assert (
+        "dino on busi answers by something beside the outlined evidence, at the top left of the image (6% of it)"
+        in sentence
+    )
     assert "50% of its answers follow them (0% at a control)" in sentence
     assert "accuracy goes from 1.00 to 0.25" in sentence
     assert "Grad-CAM 0.10 with it and 0.50 without on 40 images, a drop of 0.40" in sentence

@@ -5,13 +5,13 @@ Nothing is taken for granted of it: no flip, no colour change, no trait, unless 
 
 from pathlib import PurePath
 
-from pipeline.data.medmnist import TABLE
 from pipeline.data.traits import TRAITS
 from pipeline.errors import StudyError
 from pipeline.params import DatasetParams
 from pipeline.spec import DatasetSpec, Layout
 
 FOLDER, MEDMNIST = OWN_KINDS = ("folder", "medmnist")
+MEDMNIST_TABLE = "medmnist.csv"  # which unpacking such a file writes
 OWN_KEYS = (  # a public set has its own of these
     "title", "classes", "masks", "flips", "colour", "evidence", "without_evidence", "traits", "licence", "citation",
 )  # fmt: skip
@@ -48,7 +48,7 @@ def layout_of(name: str, params: DatasetParams) -> Layout:
         raise StudyError(f"datasets.{name}.groups: names a column, but there is no table; add datasets.{name}.table")
     table, curated = (PurePath(path or "").name for path in (params.table, params.curated))
     if params.kind == MEDMNIST:
-        table = TABLE
+        table = MEDMNIST_TABLE
     return Layout(table=table, groups=params.groups or "", masks=params.masks or "", curated=curated)
 
 

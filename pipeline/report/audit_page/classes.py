@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.data.split import SPLITS
+from pipeline.data.preparing.split import SPLITS
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.data.duplicates import HASH_BITS, linked_groups
-from pipeline.data.file_tables import EQUAL
-from pipeline.data.likeness import PICTURES
-from pipeline.data.split import SPLITS
+from pipeline.data.preparing.duplicates import HASH_BITS, linked_groups
+from pipeline.data.preparing.file_tables import EQUAL
+from pipeline.data.preparing.likeness import PICTURES
+from pipeline.data.preparing.split import SPLITS
 from pipeline.records import Audit
 from pipeline.report.audit_page.reading import AuditedSet
 

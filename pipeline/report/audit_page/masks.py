@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipeline.data.audit import HUGE_MASK
+from pipeline.data.preparing.audit import HUGE_MASK
 from pipeline.spec import DatasetSpec
 
 # Upper ends of the bars, in per cent of the image; lesions cover a few, so equal steps would put all into one bar.

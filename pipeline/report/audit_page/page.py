@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.data.source import PHANTOM
-from pipeline.data.split import SPLITS
+from pipeline.data.fetching.source import PHANTOM
+from pipeline.data.preparing.split import SPLITS
 from pipeline.files import whole_folder
 from pipeline.records import Dropped
 from pipeline.report.audit_page.classes import class_counts, totals

@@ -8,9 +8,9 @@ from posixpath import commonpath, dirname
 import numpy as np
 import pandas as pd
 
-from pipeline.data.duplicates import HASH_BITS
-from pipeline.data.file_tables import EQUAL
 from pipeline.data.images import decode_image
+from pipeline.data.preparing.duplicates import HASH_BITS
+from pipeline.data.preparing.file_tables import EQUAL
 from pipeline.data.unreadable import UnreadableError
 from pipeline.errors import StudyError
 from pipeline.report.audit_page.likeness import SAME_PICTURE, is_across_labels

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.data.file_tables import FILES, LINKS
 from pipeline.data.prepared import load_prepared
+from pipeline.data.preparing.file_tables import FILES, LINKS
 from pipeline.errors import StudyError
 from pipeline.records import Audit, SourceReceipt
 

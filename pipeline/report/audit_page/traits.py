@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import chi2_contingency
 from scipy.stats.contingency import association
 
-from pipeline.data.split import SPLITS
+from pipeline.data.preparing.split import SPLITS
 from pipeline.report.audit_page.words import share
 from pipeline.report.rendering import words
 

@@ -1,0 +1,1 @@
+"""From a raw folder to arrays: read, judge what enters and what belongs together, split, audit."""
