@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import urlsplit
 
 PARTIAL_SUFFIX = ".partial"
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def partial_path(path: Path) -> Path:
@@ -55,6 +58,23 @@ def base_name(path: str) -> str:
 def is_absolute(path: str) -> bool:
     """Whether it says where something lies on this machine, in either style."""
     return path.startswith("~") or PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+
+
+def is_address(text: str) -> bool:
+    return bool(ADDRESS.match(text))
+
+
+def without_query(address: str) -> str:
+    """The address without what may be a secret: a login, or a token in the query."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def told(text: str) -> str:
+    """The text for a record that others read: no place on this machine, no secret of an address."""
+    if is_address(text):
+        return without_query(text)
+    return base_name(text) if is_absolute(text) else text
 
 
 def files_under(folder: Path) -> list[Path]:

@@ -275,3 +275,21 @@ def test_a_damaged_object_of_the_remote_is_refused(shelved: Study, second: Study
     expected = contents(shelved)
     del expected[CHECKPOINT]
     assert contents(second) == expected
+
+
+@pytest.mark.parametrize("listing_deleted", [False, True])
+def test_one_file_of_a_folder_is_pushed_again_once_its_listing_is_gone(
+    shelved: Study, tmp_path: Path, listing_deleted: bool
+) -> None:
+    """Where False pushes too, docs/data.md need not speak of listings."""
+    study, shelf = copy_of(shelved, tmp_path / "machine"), tmp_path / "shelf"
+    shutil.copytree(shelved.folder.parents[1] / "shelf", shelf)
+    study.run("dvc", "remote", "modify", "shelf", "url", str(shelf))
+    study.run("dvc", "push")
+    kept = shelf / object_name((study.folder / "data/raw/rings/photos/ring/0.png").read_bytes())
+    kept.unlink()
+    for listing in shelf.rglob("*.dir") if listing_deleted else ():
+        if kept.parent.name + kept.name in listing.read_text():
+            listing.unlink()
+    study.run("dvc", "push")
+    assert kept.exists() == listing_deleted

@@ -2,7 +2,9 @@
 
 from contextlib import suppress
 
-from pipeline.files import sha256_of, whole_file, whole_folder, write_text
+import pytest
+
+from pipeline.files import sha256_of, told, whole_file, whole_folder, write_text
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
@@ -48,3 +50,18 @@ def test_the_hash_is_over_content_in_order(tmp_path):
     b.write_bytes(b"two")
     joined.write_bytes(b"onetwo")
     assert sha256_of(a, b) == sha256_of(joined) != sha256_of(b, a)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("phantom", "phantom"),
+        ("scans/skin", "scans/skin"),
+        ("/home/jane/scans.zip", "scans.zip"),
+        ("~/scans", "scans"),
+        ("C:\\Users\\jane\\scans.zip", "scans.zip"),
+        ("https://jane:secret@example.org/scans.zip?token=secret", "https://example.org/scans.zip"),
+    ],
+)
+def test_what_others_read_tells_no_place_on_this_machine_and_no_secret(text, shown):
+    assert told(text) == shown

@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+from pipeline.data import spec_of
+from pipeline.params import DatasetParams
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def python_of(heading: str) -> str:
@@ -15,6 +20,15 @@ def python_of(heading: str) -> str:
     found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
     assert found
     return found.group(1)
+
+
+@pytest.mark.parametrize("page", ["README.md", "data/README.md"])
+def test_the_entry_of_an_own_set_is_one_that_is_read(page):
+    section = (ROOT / page).read_text(encoding="utf-8").split("# Your own images\n")[1]
+    found = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
+    assert found
+    for name, keys in yaml.safe_load(found.group(1))["datasets"].items():
+        assert spec_of(name, DatasetParams.model_validate(keys)).name == name
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.data.fetching.source import source_name
 from pipeline.device import resolve_device, resolve_precision, set_threads
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of, write_text
@@ -120,7 +121,7 @@ def _receipt(
         mean=mean,
         std=std,
         parameters=_count_parameters(recipe.classifier),
-        sources={name: Path(source).name for name, source in own.sources.items()},
+        sources={name: source_name(source) for name, source in own.sources.items()},
         labels="none" if strategy in WITHOUT_LABELS else "classes",
         images={one.audit.dataset: _split_sizes(one.audit.images_per_split) for one in corpus.sets},
         data_sha256={one.audit.dataset: one.audit.data_sha256 for one in corpus.sets},

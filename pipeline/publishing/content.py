@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.files import told
 from pipeline.runs import COMMIT
 
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the lock file is long; in C it is read in a tenth
@@ -60,7 +61,7 @@ def flat(nested: Mapping, separator: str) -> Iterator[tuple[str, Any]]:
 
 
 def as_text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ", ".join(map(as_text, value)) if isinstance(value, tuple) else told(str(value))
 
 
 def commit_tag(context: Context) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import registry, runs
-from pipeline.data.fetching.source import PHANTOM, source_name
+from pipeline.data.fetching.source import PHANTOM
 from pipeline.data.preparing.split import split_sha256
 from pipeline.files import files_under, sha256_of, write_text
 from pipeline.params import Params, ShortcutRule
@@ -100,10 +100,9 @@ def wanted_cell(files: CellFiles, params: Mapping[str, str], context: Context) -
 def cell_params(params: Params, dataset: str, model: str) -> dict[str, str]:
     """The part of params.yaml that a cell depends on, under flat keys: `finetune.augmentation.hue`."""
     whole, described = params.model_dump(), params.datasets[dataset]
-    source = source_name(described.source)
     sections = {
         "study": {key: whole["study"][key] for key in ("seed", "device", "threads")},
-        "dataset": {"name": dataset, **described.model_dump(exclude_unset=True), "source": source},
+        "dataset": {"name": dataset, **described.model_dump(exclude_unset=True)},
         "model": {"name": model, **whole["models"][model]},
         **{name: whole[name] for name in ("preprocess", "finetune", "explain", "score")},
         SHORTCUT.rstrip("."): whole["findings"]["S1"],

@@ -12,7 +12,7 @@ import yaml
 
 from pipeline.data.fetching.source import PHANTOM, source_name
 from pipeline.data.prepared import Prepared, load_prepared
-from pipeline.files import base_name, is_absolute, whole_folder, write_text
+from pipeline.files import told, whole_folder, write_text
 from pipeline.params import Params
 from pipeline.records import Audit
 from pipeline.report.browser import Card, browser_cards
@@ -156,8 +156,10 @@ def _page(study: Study, scores_dir: Path, report_dir: Path) -> str:
 
 
 def parameter_text(params: Params) -> str:
-    """params.yaml as it was read, without comments; of a path outside the checkout only the name is told."""
-    return yaml.safe_dump(_named(params.model_dump(mode="json")), sort_keys=False, allow_unicode=True, width=110)
+    """params.yaml as it was read, without comments; told so that others may read it."""
+    return yaml.safe_dump(
+        _named(params.model_dump(mode="json", exclude_unset=True)), sort_keys=False, allow_unicode=True, width=110
+    )
 
 
 def _named(value: Any) -> Any:
@@ -165,7 +167,7 @@ def _named(value: Any) -> Any:
         return {key: _named(each) for key, each in value.items()}
     if isinstance(value, list):
         return [_named(each) for each in value]
-    return base_name(value) if isinstance(value, str) and is_absolute(value) else value
+    return told(value) if isinstance(value, str) else value
 
 
 def package_table(cells: Sequence[Cell]) -> dict[str, str]:

@@ -3,7 +3,6 @@ MedMNIST file; and with it the tables that describe or curate it, so that all th
 """
 
 import logging
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ from tqdm import tqdm
 
 from pipeline.data.fetching.archive import unpack
 from pipeline.data.fetching.download import download
-from pipeline.data.fetching.download.wanted import without_query
 from pipeline.data.fetching.medmnist import unpack_medmnist
 from pipeline.data.index import is_hidden, is_image_name, list_files, scan_folder
 from pipeline.data.phantom.archive import write_phantom
 from pipeline.data.sets.own import MEDMNIST
 from pipeline.errors import StudyError
-from pipeline.files import base_name, sha256_of, whole_folder
+from pipeline.files import base_name, is_address, sha256_of, told, whole_folder
 from pipeline.params import CellPhantomParams, DatasetParams, PhantomParams, UltrasoundPhantomParams
 from pipeline.records import SourceReceipt
 from pipeline.spec import DatasetSpec
@@ -28,7 +26,6 @@ from pipeline.spec import DatasetSpec
 log = logging.getLogger(__name__)
 
 PHANTOM = "phantom"
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def phantom_section(kind: str, params: PhantomParams, key: str) -> CellPhantomPa
 
 def _locate(params: DatasetParams, spec: DatasetSpec, key: str, progress: Callable[[int, int], None]) -> Located:
     """The folder or the verified archive on this machine."""
-    if URL.match(params.source):
+    if is_address(params.source):
         got = download(params.source, params.sha256, params.size_bytes, _section(spec), progress, _page_of(spec))
         return Located(got.path, source_name(params.source), got.sha256, got.size_bytes)
     path = Path(params.source).expanduser()
@@ -182,7 +179,7 @@ def _add_tables(params: DatasetParams, folder: Path, section: str) -> None:
 
 def source_name(source: str) -> str:
     """The source for a record: nothing of this machine, and nothing that may be a secret."""
-    return without_query(source) if URL.match(source) else base_name(source)
+    return told(source) if is_address(source) else base_name(source)
 
 
 def _both(bar: tqdm, progress: Callable[[int, int], None]) -> Callable[[int, int], None]:

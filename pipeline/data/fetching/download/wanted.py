@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urldefrag, urlsplit
 
 from pipeline.errors import StudyError
+from pipeline.files import without_query
 
 BY_HAND = "download it in a browser and give the file's path"
 
@@ -74,12 +75,6 @@ def checked(url: str, sha256: str | None, size_bytes: int | None, key: str, hint
     if parts.scheme == "http" and not wanted.sha256:
         raise wanted.refusal("is plain http, where anyone may change the file", f"give https, or {key}.sha256")
     return wanted
-
-
-def without_query(url: str) -> str:
-    """The address without what may be a secret: a login, or a token in the query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _parts(url: str, key: str) -> SplitResult:
