@@ -28,8 +28,9 @@ import psutil
 from PIL import Image
 from tqdm import tqdm
 
-from pipeline.data import likeness, prepare, spec_of
+from pipeline.data import spec_of
 from pipeline.data.phantom.cells import draw_cell
+from pipeline.data.preparing import likeness, prepare
 from pipeline.data.preparing.file_tables import EQUAL, LINKS
 from pipeline.data.workers import mapper
 from pipeline.params import load_params

@@ -8,7 +8,14 @@ import pytest
 
 SAMPLES = Path(os.environ.get("STUDY_SAMPLES", Path(__file__).parents[2] / "shared" / "samples"))
 
-LONGEST = ("test_end_to_end.py", "test_page.py", "test_scoring.py", "test_training.py")
+LONGEST = (
+    "test_data_versions.py",
+    "test_end_to_end.py",
+    "test_page.py",
+    "test_scoring.py",
+    "test_training.py",
+    "test_own_set.py",
+)
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,6 @@ HOSTILE = (
     '"onerror="alert(1).png',
     "'quoted' & &amp;.png",
     "two\nlines.png",
-    "return\rhere.png",
     "{{ 7 * 7 }}.png",
     "\u202egnp.exe.png",
     "=cmd|' C'!A0.png",
@@ -137,7 +136,6 @@ def test_hostile_names_are_escaped_wherever_they_stand(tmp_path: Path) -> None:
         HOSTILE[1],
         HOSTILE[2],
         "two\\nlines.png",
-        "return\\rhere.png",
         "{{ 7 * 7 }}.png",
         "\\u202egnp.exe.png",
     ):
