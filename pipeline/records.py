@@ -76,6 +76,25 @@ class SourceReceipt(Record):
     left_out: int  # files that are no images of the set
 
 
+class PreparedSet(Record):
+    """set.json of a prepared set: what decides what is learned from it, and no word that does not.
+
+    Stages that learn or measure depend on this file, not on audit.json, whose titles and reasons may change.
+    """
+
+    file_name: ClassVar[str] = "set.json"
+    dataset: str
+    classes: tuple[str, ...]
+    flips: tuple[Literal["horizontal", "vertical"], ...]
+    colour: bool
+    labelled: bool
+    image_size_px: int
+    images: int
+    images_per_split: dict[str, dict[str, int]]  # split -> class -> count
+    masks: int
+    data_sha256: str  # of index.csv, images.npy and masks.npy
+
+
 class Audit(Record):
     """audit.json of a prepared set: what it is, what it holds, what was found in it, what was left out."""
 
@@ -109,6 +128,21 @@ class Audit(Record):
     @property
     def classes(self) -> tuple[str, ...]:
         return self.spec.classes
+
+    @property
+    def prepared_set(self) -> PreparedSet:
+        return PreparedSet(
+            dataset=self.dataset,
+            classes=self.classes,
+            flips=self.spec.flips,
+            colour=self.spec.colour,
+            labelled=self.spec.labelled,
+            image_size_px=self.image_size_px,
+            images=self.images,
+            images_per_split=self.images_per_split,
+            masks=self.masks,
+            data_sha256=self.data_sha256,
+        )
 
 
 class Receipt(Record):

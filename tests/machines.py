@@ -1,20 +1,36 @@
 """A finished tiny study on one machine, under git and DVC, and its commit on another."""
 
 import hashlib
-import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+import pytest
+from filelock import FileLock
+
 from pipeline.files import sha256_of
+from tests.rings import ENTRY, make_scans
 from tests.study import ROOT, TINY, Study, make_study
-from tests.test_own_set import ENTRY, make_scans
 
 CHECKPOINT = "data/models/rings/swin/model.safetensors"
 STATUS_WHEN_DONE = {"publish": ["always changed"]}
 OF_ONE_MACHINE = {"data/report/index.html"}  # written by publish: links into the machine's own MLflow store
+
+
+def shared_machine(factory: pytest.TempPathFactory) -> Study:
+    """`first_machine`, made once for all processes of a test run and only read: change a `copy_of` it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "first_machine"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "is_whole").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            first_machine(folder)
+            (folder / "is_whole").touch()
+    return Study(folder / "checkout")
 
 
 def first_machine(folder: Path) -> Study:
@@ -25,7 +41,7 @@ def first_machine(folder: Path) -> Study:
     }
     study = make_study(folder / "checkout", params)
     make_scans(folder / "scans")
-    study.edit(lambda tree: tree["datasets"].update(rings=ENTRY | {"source": "../scans"}))
+    study.edit(lambda tree: tree["datasets"].update(rings=ENTRY))
     shutil.copytree(ROOT / "data/pretrained", study.folder / "data/pretrained")
     study.run("dvc", "repro")
     commit(study)
@@ -42,6 +58,16 @@ def clone_of(study: Study, folder: Path) -> Study:
     folder.mkdir(exist_ok=True)
     git(study, "clone", "--quiet", ".", str(folder / "checkout"))
     return Study(folder / "checkout")
+
+
+def shelved_machine(factory: pytest.TempPathFactory) -> Study:
+    """The first machine after `dvc push` to the folder `shelf` beside it, which its commit names."""
+    folder = factory.mktemp("shelved")
+    study = copy_of(shared_machine(factory), folder / "machine")
+    add_remote(study, str(folder / "shelf"))
+    study.run("dvc", "push")
+    commit(study)
+    return study
 
 
 def commit(study: Study) -> None:
@@ -68,7 +94,11 @@ def stages_run(study: Study, *arguments: str) -> set[str]:
 
 
 def status(study: Study, *targets: str) -> dict[str, Any]:
-    return json.loads(study.run("dvc", "status", "--json", *targets).stdout)
+    """What `dvc status --json` prints, without a new process."""
+    from dvc.repo import Repo  # half a second
+
+    with chdir(study.folder), Repo() as repo:
+        return repo.status(targets=list(targets) or None)
 
 
 def contents(study: Study, *folders: str) -> dict[str, str]:

@@ -7,12 +7,25 @@ import pandas as pd
 
 from pipeline.data import DATASETS
 from pipeline.data.prepared import COLUMNS
-from pipeline.records import Audit
+from pipeline.records import Audit, PreparedSet
 
 CLASSES = ("blue", "green", "red")
 SIDE_PX = 32
 SPEC = replace(DATASETS["pbc"], name="colours", classes=CLASSES)
 COLOURS = np.array([(60, 60, 180), (60, 180, 60), (180, 60, 60)])
+
+
+def about(spec=SPEC):
+    """What a prepared set of that spec says to those who learn from it."""
+    return PreparedSet(
+        dataset=spec.name, classes=spec.classes, flips=spec.flips, colour=spec.colour, labelled=spec.labelled,
+        image_size_px=SIDE_PX, images=1, images_per_split={}, masks=0, data_sha256="d" * 64,
+    )  # fmt: skip
+
+
+def write_audit(audit, folder):
+    audit.write(folder)
+    audit.prepared_set.write(folder)
 
 
 def write_prepared(folder, train=(8, 4, 2), validation=3, test=4, spec=SPEC):
@@ -29,8 +42,9 @@ def write_prepared(folder, train=(8, 4, 2), validation=3, test=4, spec=SPEC):
     index[["row"]].to_csv(folder / "traits.csv", index=False)
     counts = {name: int((labels == label).sum()) for label, name in enumerate(CLASSES)}
     nothing = {"exact_duplicates": 0, "duplicate_groups": (), "label_conflicts": (), "dropped": (), "flagged": ()}
-    Audit(
+    made = Audit(
         spec=spec, image_size_px=SIDE_PX, data_sha256="d" * 64, images=len(labels),
         images_per_class=counts, images_per_split={}, masks=0, **nothing,
-    ).write(folder)  # fmt: skip
+    )  # fmt: skip
+    write_audit(made, folder)
     return folder

@@ -75,22 +75,23 @@ def make_study(folder: Path, params: dict = TINY) -> Study:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
     study = Study(folder)
-    study.edit(lambda tree: _merge(tree, params))
+    study.edit(lambda tree: merge(tree, params))
     for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", *_AUTHOR, "commit", "-qm", "study"]):
         subprocess.run(command, cwd=folder, check=True)
     study.run("dvc", "init", "-q")
     return study
 
 
-_AUTHOR = ["-c", "user.name=tests", "-c", "user.email=tests@localhost"]
-
-
-def _merge(tree: dict, changes: dict) -> None:
+def merge(tree: dict, changes: dict) -> None:
+    """Puts `changes` into a tree of parameters; options of an architecture and sources are replaced as a whole."""
     for key, value in changes.items():
         if isinstance(value, dict) and key not in ("arch_options", "sources"):
-            _merge(tree[key], value)
+            merge(tree[key], value)
         else:
             tree[key] = value
+
+
+_AUTHOR = ["-c", "user.name=tests", "-c", "user.email=tests@localhost"]
 
 
 def _environment() -> dict[str, str]:

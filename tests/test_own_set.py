@@ -1,8 +1,8 @@
-"""A set that no code names goes through the whole study: two classes in folders, masks, patients in a table."""
+"""Sets that no code names go through the whole study: folders with masks and patients, and a MedMNIST file."""
 
 import json
 import shutil
-from io import BytesIO
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,67 +10,31 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from flows.explain import explain
+from flows.fetch import fetch
+from flows.finetune import finetune
+from flows.preprocess import preprocess
+from flows.score import score
+from pipeline.data.images import to_square
+from pipeline.data.sets.own import MEDMNIST_TABLE
+from tests.data.fetching.test_medmnist import arrays, packed
 from tests.data.sets import write
-from tests.study import ROOT, TINY, Study, make_study
+from tests.machines import shared_machine
+from tests.rings import DEEP, FORMATS, PATIENTS, drawings
+from tests.study import ROOT, TINY, Study, merge
 
 pytestmark = pytest.mark.slow
 
-PATIENTS, SIDE = 12, 48
-ENTRY = {
-    "kind": "folder",
-    "source": "scans",
-    "title": "Rings and discs",
-    "classes": ["ring", "disc"],
-    "masks": "outlines",
-    "table": "patients.csv",
-    "groups": "patient_id",
-    "duplicate_distance": 0,
-    "flips": ["horizontal", "vertical"],
-    "evidence": "shape",
-    "citation": "Nobody, Rings and discs (2026)",
+MINIS = {
+    "study": {"datasets": ["minis"], "models": ["swin"], "threads": 1},
+    "finetune": {"epochs": 1, "warmup_epochs": 0, "batch_size": 8},
 }
-KINDS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF"}  # of the files, one after the other
-
-
-def draw(class_name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A bright ring or disc on noise, and where it is."""
-    y, x = np.mgrid[:SIDE, :SIDE]
-    distance = np.hypot(*(np.stack([y, x]) - rng.integers(16, 32, 2)[:, None, None]))
-    shape = (distance < 11) & ((distance > 6) | (class_name == "disc"))
-    return (rng.integers(0, 90, (SIDE, SIDE)) + 150 * shape).astype(np.uint8), shape
-
-
-def encoded(pixels: np.ndarray, kind: str) -> bytes:
-    Image.fromarray(pixels).save(buffer := BytesIO(), kind)
-    return buffer.getvalue()
-
-
-def make_scans(folder: Path) -> Path:
-    """Four images of each patient, two of each class, in three file formats."""
-    rng, rows = np.random.default_rng(0), []
-    for number in range(4 * PATIENTS):
-        class_name, ending = ("ring", "disc")[number % 2], list(KINDS)[number % 3]
-        image, shape = draw(class_name, rng)
-        name = f"{class_name}/{number}.{ending}"
-        write(folder / "photos" / name, encoded(image, KINDS[ending]))
-        write(folder / "outlines" / class_name / f"{number}.png", encoded(shape.astype(np.uint8) * 255, "PNG"))
-        rows.append({"file": f"photos/{name}", "patient_id": f"Patient-{number // 4}"})
-    pd.DataFrame(rows).to_csv(folder / "patients.csv", index=False)
-    return folder
+MINIS_ENTRY = {"kind": "medmnist", "source": "minis.npz", "classes": ["ill", "well"], "duplicate_distance": 0}
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    params = TINY | {
-        "study": {"datasets": ["rings"], "models": ["swin"], "threads": 1},
-        "pretraining": {"stages": []},
-    }
-    study = make_study(tmp_path_factory.mktemp("own"), params)
-    study.edit(lambda tree: tree["datasets"].update(rings=ENTRY))
-    shutil.copytree(ROOT / "data/pretrained", study.folder / "data/pretrained")
-    make_scans(study.folder / "scans")
-    study.run("dvc", "repro")
-    return study
+    return shared_machine(tmp_path_factory)
 
 
 def test_it_is_prepared_as_its_entry_says(study: Study) -> None:
@@ -80,10 +44,22 @@ def test_it_is_prepared_as_its_entry_says(study: Study) -> None:
     assert audit["dropped"] == audit["flagged"] == []
 
 
+def test_every_format_enters_and_those_without_loss_keep_each_pixel(study: Study) -> None:
+    folder = study.folder / "data/prepared/rings"
+    files = pd.read_csv(folder / "files.csv").set_index("file")
+    assert Counter(files["format"]) == dict.fromkeys(FORMATS.values(), len(files) // len(FORMATS))
+    assert files["mode"][DEEP].startswith("I")
+    row, images = pd.read_csv(folder / "index.csv").set_index("file")["row"], np.load(folder / "images.npy")
+    for one in drawings():
+        if not one.file.endswith("jpg"):
+            expected = to_square(Image.fromarray(one.pixels).convert("RGB"), TINY["preprocess"]["image_size_px"])
+            assert (images[row[one.file]] == expected).all(), one.file
+
+
 def test_no_patient_is_on_two_sides(study: Study) -> None:
-    index = pd.read_csv(study.folder / "data/prepared/rings/index.csv")
-    patient = index["file"].str.extract(r"(\d+)\.")[0].astype(int) // 4
-    assert index.groupby(patient)["split"].nunique().eq(1).all()
+    split = pd.read_csv(study.folder / "data/prepared/rings/index.csv").set_index("file")["split"]
+    sides = pd.DataFrame([(one.patient, split[one.file]) for one in drawings()]).groupby(0)[1].nunique()
+    assert (len(sides), sides.max()) == (PATIENTS, 1)
 
 
 def test_its_model_is_explained_scored_and_localised(study: Study) -> None:
@@ -111,14 +87,34 @@ def test_its_version_is_registered(study: Study) -> None:
     assert client.get_registered_model("rings-classifier").tags["classes"] == "ring, disc"
 
 
-def test_a_patient_is_named_in_no_file_but_the_raw_table(study: Study) -> None:
-    naming = [
-        path.relative_to(study.folder).as_posix()
-        for path in (study.folder / "data").rglob("*")
-        if path.is_file() and b"Patient-11" in path.read_bytes()
-    ]
-    assert naming == ["data/raw/rings/patients.csv"]
+def test_a_patient_is_named_in_no_file_but_the_raw_ones(study: Study) -> None:
+    places = [study.folder / name for name in ("data", "mlartifacts", "mlflow.db")]
+    files = [path for place in places for path in (place, *place.rglob("*")) if path.is_file()]
+    naming = {path.relative_to(study.folder).as_posix() for path in files if b"Patient-11" in path.read_bytes()}
+    headers = {one.file for one in drawings() if one.patient == "Patient-11" and one.file.endswith("dcm")}
+    assert naming == {f"data/raw/rings/{name}" for name in ("patients.csv", *headers)}
 
 
-def test_a_second_run_has_nothing_to_do_but_look(study: Study) -> None:
-    assert study.repro() == {"publish"}
+@pytest.fixture
+def minis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose params.yaml names a MedMNIST file beside it, and one model that learns for one epoch."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    Study(tmp_path).edit(lambda tree: merge(tree, TINY | MINIS))
+    Study(tmp_path).edit(lambda tree: tree["datasets"].update(minis=MINIS_ENTRY))
+    write(tmp_path / "minis.npz", packed(arrays()))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_given_test_split_of_a_medmnist_file_is_what_is_tested_explained_and_scored(minis: Path) -> None:
+    fetch("minis")
+    preprocess("minis")
+    for stage in (finetune, explain, score):
+        stage("minis", "swin")
+    given = pd.read_csv(minis / "data/raw/minis" / MEDMNIST_TABLE)
+    test = given.loc[given["split"] == "test"].set_index("file")["class"].to_dict()
+    predictions = pd.read_csv(minis / "data/models/minis/swin/predictions.csv").set_index("file")["label"]
+    assert predictions.map(dict(enumerate(MINIS_ENTRY["classes"]))).to_dict() == test
+    scores = pd.read_csv(minis / "data/scores/minis/swin/scores.csv")
+    assert all(set(of_method) == set(test) for _, of_method in scores.groupby("method")["file"])
+    assert {"gradcam", "gradient_rollout", "random"} <= set(scores["method"])

@@ -1,4 +1,4 @@
-"""The README's own lines, run as they are written."""
+"""The README's own lines, run as they are written; what it and the other pages link to or show is there."""
 
 import re
 from pathlib import Path
@@ -12,6 +12,7 @@ from pipeline.params import DatasetParams
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ["README.md", "data/README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
 
 
 def python_of(heading: str) -> str:
@@ -29,6 +30,18 @@ def test_the_entry_of_an_own_set_is_one_that_is_read(page):
     assert found
     for name, keys in yaml.safe_load(found.group(1))["datasets"].items():
         assert spec_of(name, DatasetParams.model_validate(keys)).name == name
+
+
+def local_targets(page: str) -> list[str]:
+    """What the page links to or shows, without what lies elsewhere and places within itself."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = map("".join, re.findall(r"\]\(([^)\s]+)\)|\bsrc=\"([^\"]+)\"", text))
+    return sorted({target.split("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)})
+
+
+@pytest.mark.parametrize(("page", "target"), [(page, target) for page in PAGES for target in local_targets(page)])
+def test_every_local_file_that_a_page_links_to_or_shows_exists(page, target):
+    assert (ROOT / page).parent.joinpath(target).exists()
 
 
 @pytest.mark.slow

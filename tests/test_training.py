@@ -20,7 +20,7 @@ from pipeline.training.batches import class_weights, epoch_order, labels_of, tra
 from pipeline.training.loop import build_optimizer, epoch_line, schedule
 from pipeline.training.state import Course, EpochRow
 from tests.models.tiny import ARCHITECTURES, MODELS, build
-from tests.prepared import CLASSES, SPEC, write_prepared
+from tests.prepared import CLASSES, about, write_prepared
 
 pytestmark = pytest.mark.slow
 
@@ -190,7 +190,7 @@ def test_without_sampling_every_image_comes_once(class_balance, prepared):
 
 def test_batches_hold_the_rows_they_name(prepared):
     data, nothing = load_prepared(prepared), dict.fromkeys(AUGMENTATION, 0.0) | {"flip": False}
-    augmenter = Augmenter(AugmentationParams(**nothing), SPEC, seed=0)
+    augmenter = Augmenter(AugmentationParams(**nothing), about(), seed=0)
     batches = list(training_batches(data, augmenter, PARAMS, seed=0, epoch=1))
     assert [len(batch.rows) for batch in batches] == [5, 5, 4]
     for batch in batches:

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.params import AugmentationParams
+from pipeline.records import PreparedSet
 from pipeline.seeds import cell_seed
-from pipeline.spec import DatasetSpec
 
 HUE_STEPS = 180  # of the colour circle in OpenCV's 8-bit HSV
 
@@ -26,9 +26,9 @@ SHARE = 0.5
 class Augmenter:
     """Draws and applies; `recipe` is albumentations' own serialised form, for the receipt."""
 
-    def __init__(self, params: AugmentationParams, spec: DatasetSpec, seed: int) -> None:
+    def __init__(self, params: AugmentationParams, about: PreparedSet, seed: int) -> None:
         cv2.setNumThreads(0)  # images are too small to share out, and torch wants the cores
-        self.transform = A.Compose(transforms(params, spec))
+        self.transform = A.Compose(transforms(params, about))
         self.seed = seed
 
     def __call__(self, image: UInt8[np.ndarray, "s s 3"], epoch: int, row: int) -> UInt8[np.ndarray, "s s 3"]:
@@ -42,14 +42,14 @@ class Augmenter:
         return A.to_dict(self.transform)
 
 
-def transforms(params: AugmentationParams, spec: DatasetSpec) -> list[A.BasicTransform]:
+def transforms(params: AugmentationParams, about: PreparedSet) -> list[A.BasicTransform]:
     """What the parameters ask for and the images of this set allow."""
     chosen: list[A.BasicTransform] = []
-    if params.flip and "horizontal" in spec.flips:
+    if params.flip and "horizontal" in about.flips:
         chosen.append(A.HorizontalFlip(p=0.5))
-    if params.flip and "vertical" in spec.flips:
+    if params.flip and "vertical" in about.flips:
         chosen.append(A.VerticalFlip(p=0.5))
-    if params.quarter_turns and {"horizontal", "vertical"} <= set(spec.flips):
+    if params.quarter_turns and {"horizontal", "vertical"} <= set(about.flips):
         chosen.append(A.RandomRotate90(p=0.5))
     if params.rotate_degrees or params.scale:
         chosen.append(
@@ -63,6 +63,6 @@ def transforms(params: AugmentationParams, spec: DatasetSpec) -> list[A.BasicTra
         )
     if params.brightness:
         chosen.append(A.RandomBrightnessContrast(params.brightness, params.brightness, p=1))
-    if params.hue and spec.colour:
+    if params.hue and about.colour:
         chosen.append(A.HueSaturationValue(round(params.hue * HUE_STEPS), 0, 0, p=SHARE))
     return chosen

@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Integer, Shaped, UInt8
@@ -40,11 +41,8 @@ from pydicom.uid import (
 
 from pipeline.data.unreadable import UnreadableError, check_frames, check_size
 
-# Its warnings quote values that they find odd; in a damaged file these may be anything, the patient's name included.
-config.settings.reading_validation_mode = config.IGNORE
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-warnings.filterwarnings("ignore", module="pydicom")
-
+LOG = logging.getLogger("pydicom")
+ONE_AT_A_TIME = Lock()  # as what pydicom says is settled for the whole process
 MAGIC_END = 132  # a preamble of 128 bytes, then DICM
 SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless, JPEGBaseline8Bit)
 SAMPLES = {
@@ -87,9 +85,22 @@ def read_kind(content: bytes) -> str:
 
 
 @contextmanager
+def _silence() -> Iterator[None]:
+    """Warnings quote values that they find odd; in a damaged file these may be anything, also the patient's name."""
+    with ONE_AT_A_TIME, warnings.catch_warnings(action="ignore"), config.disable_value_validation():
+        level = LOG.level
+        LOG.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            LOG.setLevel(level)
+
+
+@contextmanager
 def _faults_refused() -> Iterator[None]:
     try:
-        yield
+        with _silence():
+            yield
     except UnreadableError:
         raise
     except Exception as error:  # whatever a broken file makes pydicom stumble over; its message may quote the header

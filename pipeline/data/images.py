@@ -18,6 +18,8 @@ from pipeline.data.unreadable import MAX_PIXELS, UnreadableError, check_frames, 
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 WHITE_12_BITS, WHITE_16_BITS = 4095, 65535
+HIGHEST_LABEL = 31  # of a mask; soft edges and specks may stay below an eighth of white, what they belong to does not
+MOST_LABELS = 8  # with the ground; soft edges have more values
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey with more than 8 bits
 
 
@@ -51,11 +53,18 @@ def to_square(image: Image.Image, image_size_px: int) -> UInt8[np.ndarray, "s s 
 def decode_mask(content: bytes) -> Bool[np.ndarray, "h w"]:
     """Where the mask file `content` outlines something; raises UnreadableError.
 
-    Counts from half of white on. White is that of 1, 8 or 12 bits if no value is larger, else of 16.
+    A few small values on a ground of 0 are labels, and each of them counts. Otherwise what is at least half of white
+    counts, so that soft edges do not widen a mask; white is that of 1, 8 or 12 bits if no value is larger, else of 16.
     """
     values = _dicom().read_mask_values(content) if _is_dicom(content) else _mask_values(_load(content))
+    if _are_labels(values):
+        return values > 0
     white = next((white for white in (1, 255, WHITE_12_BITS) if values.max() <= white), WHITE_16_BITS)
     return values >= (white + 1) // 2
+
+
+def _are_labels(values: Integer[np.ndarray, "h w"]) -> bool:
+    return bool(values.min() == 0 and values.max() <= HIGHEST_LABEL and len(np.unique(values)) <= MOST_LABELS)
 
 
 def mask_to_square(mask: Bool[np.ndarray, "h w"], image_size_px: int) -> UInt8[np.ndarray, "s s"]:

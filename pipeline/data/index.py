@@ -1,21 +1,19 @@
 """Find the images of a set in a folder: classes by folder, by file name or by table, and the masks of each image."""
 
-import os
 import re
-import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from pipeline.data.described import Described, Description, describe
+from pipeline.data.masks import MASKS_FOLDER, NOTHING, Outlines, Told, sort_out
+from pipeline.data.names import is_image_file, list_files
 from pipeline.errors import StudyError
 from pipeline.spec import DatasetSpec
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".dcm")
-MASK_STEM = re.compile(r"(?P<image>.+)_mask(_\d+)?")  # a file's stem; folders may be called anything
-MASKS_FOLDER = "masks"  # beside that of the images, in curated copies of BUSI
 SHORTCUT_FOLDER = "shortcut"  # at the top of a phantom: masks of planted tags, which are no images
 CLASS_NAME = re.compile(r"\w[\w .-]*")
+NAME_THEM = "name `classes` in params.yaml"
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Scan:
     strays: tuple[str, ...]  # images of no class
     unlisted: tuple[str, ...]  # images that the set's table does not list
     absent: tuple[str, ...]  # files that the set's table lists, and that are not there
-    litter: int  # other files
+    litter: int  # other files, the set's own tables not counted
 
 
 def scan_folder(folder: Path, spec: DatasetSpec, shown: str) -> Scan:
@@ -49,71 +47,48 @@ def scan_folder(folder: Path, spec: DatasetSpec, shown: str) -> Scan:
         shown: what the user calls the folder, for messages.
 
     Raises:
-        StudyError: a class has no image, or the set's table does not fit.
+        StudyError: a class has no image, the classes or a mask's image cannot be told, or the set's table does not fit.
     """
-    paths = list_files(folder)
-    layout = spec.layout
-    told = describe(folder, paths, layout, shown) if layout.table else None
-    files = [path for path in paths if is_image_name(path) and path.parts[0] != SHORTCUT_FOLDER]
-    outlines = [path for path in files if _is_outline(path, layout.masks, told)]
-    images = sorted(set(files) - set(outlines), key=str)
-    classes = spec.classes or _classes_of(images, told, shown)
-    named = {path: _class_of(path, replace(spec, classes=classes), told) for path in images}
-    masks, orphans = _match_masks(images, outlines, layout.masks)
-    unlisted = [path for path in images if told and path not in told.rows]
-    found = [_image(path, named[path], masks, told) for path in images if named[path] and path not in set(unlisted)]
+    paths = list_files(folder, shown)
+    possible = [path for path in paths if is_image_file(folder, path)]
+    files = [path for path in possible if path.parts[0] != SHORTCUT_FOLDER]
+    outlines, told = _outlines(folder, paths, files, spec, shown)
+    listed = [path for path in outlines.images if not told or path in told.rows]
+    classes = spec.classes or _classes_of(listed, outlines, told, spec, shown)
+    named = {path: _class_of(path, replace(spec, classes=classes), told) for path in listed}
+    found = [_image(path, named[path], outlines, told) for path in listed if named[path]]
     _check_classes(shown, spec, classes, found)
-    strays = [path for path in images if not named[path] and path not in set(unlisted)]
+    tables = {name.casefold() for name in (spec.layout.table, spec.layout.curated) if name}
     return Scan(
         classes=classes,
         images=tuple(found),
-        orphan_masks=tuple(map(str, orphans)),
-        strays=tuple(map(str, strays)),
-        unlisted=tuple(map(str, unlisted)),
+        orphan_masks=tuple(map(str, outlines.orphans)),
+        strays=tuple(str(path) for path in listed if not named[path]),
+        unlisted=tuple(str(path) for path in outlines.images if told and path not in told.rows),
         absent=told.absent if told else (),
-        litter=sum(not is_image_name(path) for path in paths),
+        litter=len({*paths} - {*possible}) - sum(path.name.casefold() in tables for path in paths),
     )
 
 
-def list_files(folder: Path) -> list[PurePosixPath]:
-    """All files under the folder, relative to it and sorted; linked folders are not entered.
-
-    Raises:
-        StudyError: a name is not Unicode or holds a carriage return, so that no table could hold it.
-    """
-    found = []
-    for parent, _, names in os.walk(folder):
-        found += [PurePosixPath(Path(parent, name).relative_to(folder).as_posix()) for name in names]
-    for path in found:
-        if any("\udc80" <= letter <= "\udcff" for letter in str(path)):
-            raise StudyError(f"{folder}: the file name {str(path)!a} is not UTF-8; rename the file")
-        if "\r" in str(path):
-            raise StudyError(f"{folder}: the file name {str(path)!a} holds a carriage return; rename the file")
-    return sorted(found, key=str)
-
-
-def is_image_name(path: PurePosixPath) -> bool:
-    """Whether the file can be an image or a mask."""
-    return has_image_suffix(path) and not is_hidden(path)
+def _outlines(
+    folder: Path, paths: Sequence[PurePosixPath], files: Sequence[PurePosixPath], spec: DatasetSpec, shown: str
+) -> tuple[Outlines, Description | None]:
+    """Images and masks, and what the set's table says of them, if it has one."""
+    masks_folder = spec.layout.masks or ("" if _is_class(MASKS_FOLDER, spec.classes) else MASKS_FOLDER)
+    outlines, told = sort_out(files, masks_folder, spec.classes, NOTHING), None
+    if spec.layout.table:
+        told = describe(folder, paths, files, outlines, spec.layout, shown)
+        outlines = sort_out(files, masks_folder, spec.classes, Told(told.rows.keys(), told.masks))
+    for mask, images in outlines.unclear.items():
+        raise StudyError(
+            f"{shown}: the mask {mask} may be of {images[0]} or {images[1]}; let its folder mirror that of the images, "
+            "or name it in the column mask of a table"
+        )
+    return outlines, told
 
 
-def has_image_suffix(path: PurePosixPath) -> bool:
-    return path.suffix.lower() in SUFFIXES
-
-
-def is_hidden(path: PurePosixPath) -> bool:
-    """Whether it, or a folder above it, is a hidden file or one that macOS adds to archives."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-
-
-def _is_outline(path: PurePosixPath, masks_folder: str, told: Description | None) -> bool:
-    if told and path in told.rows:
-        return False
-    return bool(MASK_STEM.fullmatch(path.stem)) or _under(path, masks_folder)
-
-
-def _under(path: PurePosixPath, folder: str) -> bool:
-    return bool(folder) and folder.casefold() in (part.casefold() for part in path.parts[:-1])
+def _is_class(name: str, classes: Iterable[str]) -> bool:
+    return name in (one.casefold() for one in classes)
 
 
 def _class_of(path: PurePosixPath, spec: DatasetSpec, told: Description | None) -> str:
@@ -134,58 +109,55 @@ def _class_in_name(stem: str, names: Mapping[str, str]) -> str:
     return max(fitting, key=len, default="")
 
 
-def _classes_of(images: Iterable[PurePosixPath], told: Description | None, shown: str) -> tuple[str, ...]:
+def _classes_of(
+    listed: Sequence[PurePosixPath], outlines: Outlines, told: Description | None, spec: DatasetSpec, shown: str
+) -> tuple[str, ...]:
     """The classes of a set that does not name them: those of its table, else the folders that hold its images."""
     rows = told.rows.values() if told else ()
-    found = {row.class_name for row in rows if row.class_name} or {path.parent.name for path in images}
+    found = {row.class_name for row in rows if row.class_name}
+    if not found:
+        _check_folders(listed, shown)
+        found = {path.parent.name for path in listed}
+    if not told:
+        _check_masks(outlines, spec.layout.masks, shown)
     if wrong := sorted(name for name in found if not CLASS_NAME.fullmatch(name)):
         raise StudyError(f"{shown}: {wrong[0]!r} cannot name a class; use letters, digits, blanks, dots and hyphens")
     return tuple(sorted(found))
 
 
-def _image(
-    path: PurePosixPath, class_name: str, masks: Mapping[str, list[PurePosixPath]], told: Description | None
-) -> ImageFile:
+def _check_folders(images: Iterable[PurePosixPath], shown: str) -> None:
+    """Refuses folders of which nobody knows whether they are classes, patients or parts of the set."""
+    folders = sorted({path.parent for path in images}, key=str)
+    if PurePosixPath() in folders:
+        raise StudyError(f"{shown}: some images lie in no folder; give each class a folder, or {NAME_THEM}")
+    for folder in folders:
+        if folder.parent != folders[0].parent:
+            raise StudyError(
+                f"{shown}: images lie in {folders[0]} and in {folder}, folders of different places, so that their "
+                f"classes cannot be told; {NAME_THEM}"
+            )
+
+
+def _check_masks(outlines: Outlines, masks_folder: str, shown: str) -> None:
+    """Refuses what is called as masks are, but may as well be a class."""
+    lost, kept = {*outlines.orphans}, {path.parent for path in outlines.images}
+    inside = outlines.in_folder
+    if inside and not masks_folder and lost.issuperset(inside):
+        raise StudyError(
+            f"{shown}: {inside[0].parent} is called as a folder of masks, but holds none of an image of the same name; "
+            f"rename them, or {NAME_THEM} if it is a class"
+        )
+    for path in outlines.orphans:
+        if path.parent not in kept and path not in inside:
+            raise StudyError(
+                f"{shown}: {path} and all beside it are called as masks, but their images are not there; give the name "
+                f"of the folder of masks as `masks`, or rename the files if they are images"
+            )
+
+
+def _image(path: PurePosixPath, class_name: str, outlines: Outlines, told: Description | None) -> ImageFile:
     row = told.rows[path] if told else Described("", "", "", ())
-    return ImageFile(
-        str(path), class_name, tuple(map(str, row.masks or masks.get(_image_key(path), ()))), row.split, row.group
-    )
-
-
-def _match_masks(
-    images: Iterable[PurePosixPath], outlines: Iterable[PurePosixPath], masks_folder: str
-) -> tuple[dict[str, list[PurePosixPath]], list[PurePosixPath]]:
-    """The masks of each image, by `_image_key`, and the masks whose image is absent."""
-    known = {_image_key(path) for path in images}
-    inside: dict[PurePosixPath, list[PurePosixPath]] = {}  # folder -> folders in it that hold images, at any depth
-    for folder in sorted({parent for path in images for parent in path.parents}):
-        inside.setdefault(folder.parent, []).append(folder)
-    masks: dict[str, list[PurePosixPath]] = {}
-    orphans = []
-    for outline in outlines:
-        key = next((key for key in _outlined(outline, masks_folder or MASKS_FOLDER, inside) if key in known), None)
-        masks.setdefault(key, []).append(outline) if key else orphans.append(outline)
-    return masks, orphans
-
-
-def _outlined(
-    outline: PurePosixPath, masks_folder: str, inside: Mapping[PurePosixPath, list[PurePosixPath]]
-) -> list[str]:
-    """Which image a mask may belong to, by its key: one beside it, or one in a folder beside that of the masks."""
-    found = MASK_STEM.fullmatch(outline.stem)
-    stems, places = [found["image"]] if found else [], [outline.parent]
-    parts = [part.casefold() for part in outline.parts[:-1]]
-    if masks_folder.casefold() in parts:
-        at = parts.index(masks_folder.casefold())
-        above, below = PurePosixPath(*outline.parts[:at]), PurePosixPath(*outline.parts[at + 1 : -1])
-        places += [above / below, *(folder / below for folder in inside.get(above, ()))]
-        stems.append(outline.stem)
-    return [_image_key(place / f"{stem}.png") for place in places for stem in stems]
-
-
-def _image_key(path: PurePosixPath) -> str:
-    """The path without suffix; equal also where one name spells é as one letter and another as two."""
-    return unicodedata.normalize("NFC", str(path.with_suffix("")))
+    return ImageFile(str(path), class_name, tuple(map(str, row.masks or outlines.of(path))), row.split, row.group)
 
 
 def _check_classes(shown: str, spec: DatasetSpec, classes: tuple[str, ...], images: list[ImageFile]) -> None:

@@ -1,4 +1,4 @@
-"""The prepared set as later stages read it: arrays that stay on disk, the index, the traits, the audit."""
+"""The prepared set as later stages read it: arrays that stay on disk, index, traits, and what decides learning."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from pipeline.errors import StudyError
-from pipeline.records import Audit
+from pipeline.records import PreparedSet
 
 COLUMNS = {
     "row": "int64", "file": "str", "class": "str", "label": "int64", "split": "str", "group": "int64", "sha256": "str",
@@ -26,7 +26,7 @@ class Prepared:
     images: UInt8[np.ndarray, "n s s 3"]  # memory-mapped
     masks: UInt8[np.ndarray, "n s s"] | None  # 0 or 1; blank rows where the index says has_mask is False
     index: pd.DataFrame
-    audit: Audit
+    about: PreparedSet
     traits: pd.DataFrame  # by row: a column of levels for each trait, none where the set has no traits
 
     def rows(self, split: str) -> Int64[np.ndarray, " m"]:
@@ -45,24 +45,24 @@ def load_prepared(folder: Path) -> Prepared:
     Raises:
         StudyError: a file is absent or damaged, or they do not belong together.
     """
-    audit = Audit.read(folder)
+    about = PreparedSet.read(folder)
     try:
         index = pd.read_csv(folder / "index.csv", dtype=COLUMNS, keep_default_na=False)
         traits = read_traits(folder)
         images = np.load(folder / "images.npy", mmap_mode="r")
-        masks = np.load(folder / "masks.npy", mmap_mode="r") if audit.masks else None
+        masks = np.load(folder / "masks.npy", mmap_mode="r") if about.masks else None
     except FileNotFoundError as error:
-        raise StudyError(f"{error.filename}: no such file; run `dvc repro preprocess@{audit.dataset}`") from None
+        raise StudyError(f"{error.filename}: no such file; run `dvc repro preprocess@{about.dataset}`") from None
     except (ValueError, OSError) as error:
-        raise _inconsistent(folder, audit, str(error)) from None
-    square = (audit.images, audit.image_size_px, audit.image_size_px)
-    if list(index.columns) != list(COLUMNS) or len(index) != audit.images:
-        raise _inconsistent(folder, audit, "index.csv does not list the images of audit.json")
+        raise _inconsistent(folder, about, str(error)) from None
+    square = (about.images, about.image_size_px, about.image_size_px)
+    if list(index.columns) != list(COLUMNS) or len(index) != about.images:
+        raise _inconsistent(folder, about, "index.csv does not list the images of set.json")
     if list(traits.index) != list(index["row"]):
-        raise _inconsistent(folder, audit, "traits.csv does not list the rows of index.csv")
+        raise _inconsistent(folder, about, "traits.csv does not list the rows of index.csv")
     if images.shape != (*square, 3) or (masks is not None and masks.shape != square):
-        raise _inconsistent(folder, audit, "the arrays do not hold the images of audit.json")
-    return Prepared(images, masks, index, audit, traits)
+        raise _inconsistent(folder, about, "the arrays do not hold the images of set.json")
+    return Prepared(images, masks, index, about, traits)
 
 
 def read_traits(folder: Path) -> pd.DataFrame:
@@ -78,5 +78,5 @@ def to_tensor(images: UInt8[np.ndarray, "n s s 3"]) -> Float[Tensor, "n 3 s s"]:
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)).div_(255)
 
 
-def _inconsistent(folder: Path, audit: Audit, reason: str) -> StudyError:
-    return StudyError(f"{folder}: {reason}; run `dvc repro -f preprocess@{audit.dataset}`")
+def _inconsistent(folder: Path, about: PreparedSet, reason: str) -> StudyError:
+    return StudyError(f"{folder}: {reason}; run `dvc repro -f preprocess@{about.dataset}`")

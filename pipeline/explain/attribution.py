@@ -130,7 +130,7 @@ def _checked_receipt(model_dir: Path, prepared_dir: Path, prepared: Prepared) ->
         raise StudyError(f"{checkpoint}: no such file; run `dvc repro` to make it")
     if sha256_of(checkpoint) != receipt.checkpoint_sha256:
         raise StudyError(f"{checkpoint}: not the checkpoint of the receipt beside it; run `dvc repro -f` to make both")
-    if prepared.audit.data_sha256 != receipt.data_sha256 or prepared.audit.classes != receipt.classes:
+    if prepared.about.data_sha256 != receipt.data_sha256 or prepared.about.classes != receipt.classes:
         raise StudyError(f"{prepared_dir}: not the set that {model_dir} was fine-tuned on; run `dvc repro`")
     return receipt
 

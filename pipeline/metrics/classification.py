@@ -29,7 +29,7 @@ def classify_cell(prepared_dir: Path, model_dir: Path, batch_size: int, study: S
     set_threads(study.threads)
     data, device = load_prepared(prepared_dir), resolve_device(study.device)
     classifier, description = load_checkpoint(model_dir / CHECKPOINT, str(device))
-    if description.classes != data.audit.classes:
+    if description.classes != data.about.classes:
         raise StudyError(f"{model_dir}: its classes are not those of {prepared_dir}; run `dvc repro`")
     rows = data.rows("test")
     labels = data.index["label"].to_numpy(np.int64)[rows]
@@ -39,7 +39,7 @@ def classify_cell(prepared_dir: Path, model_dir: Path, batch_size: int, study: S
         table.to_csv(partial, index=False, lineterminator="\n", float_format="%.9g")
     result = Classification(
         checkpoint_sha256=sha256_of(model_dir / CHECKPOINT),
-        data_sha256=data.audit.data_sha256,
+        data_sha256=data.about.data_sha256,
         images=len(rows),
         **classification(labels, probabilities, description.classes),
     )

@@ -104,14 +104,14 @@ def _checked_explanation(prepared_dir: Path, prepared: Prepared, model_dir: Path
         raise StudyError(f"{checkpoint}: not the checkpoint that {heatmap_dir} explains; run `dvc repro`")
     if sha256_of(arrays) != explanation.attributions_sha256:
         raise StudyError(f"{arrays}: not the arrays of the explanation.json beside it; run `dvc repro -f` to make both")
-    if prepared.audit.data_sha256 != explanation.data_sha256:
+    if prepared.about.data_sha256 != explanation.data_sha256:
         raise StudyError(f"{prepared_dir}: not the set whose images {heatmap_dir} explains; run `dvc repro`")
     return explanation
 
 
 def _protocol(asked: ProtocolParams, name: str, subject: Subject) -> Protocol:
     """Refuse what does not fit the images, and say where steps come out fewer than asked."""
-    key, side = f"score.variants.{name}." if name else "score.", subject.prepared.audit.image_size_px
+    key, side = f"score.variants.{name}." if name else "score.", subject.prepared.about.image_size_px
     protocol = Protocol(**asked.model_dump(exclude={"calibrated"}))
     try:
         check_protocol(protocol, (side, side))

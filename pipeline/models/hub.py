@@ -5,34 +5,24 @@ The hub's own client downloads and is only watched here. Left to itself it cling
 a download that stalls for 65 s, to silence for 393 s (huggingface_hub 2.4, measured).
 """
 
-import atexit
 import logging
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import Future, wait
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Thread
-from time import monotonic
-from typing import TypeVar
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError
 from huggingface_hub.file_download import repo_folder_name
 
 from pipeline.errors import StudyError
+from pipeline.models.watched import Watch
 
 logger = logging.getLogger(__name__)
 
 PAGES = "https://huggingface.co"  # for people, whatever mirror files are fetched from
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
 TRY_S = 4  # until one of the hub's machines answers, and between two pieces of a file
-GIVE_UP_S = 8.5  # without any sign of life, which leaves a download that stalls a second try
-LOOK_S = 0.2  # between two looks at what the client has written
+GIVE_UP_S = 8.5  # until the file begins, and without anything new of it; leaves a download that stalls a second try
 BLOCK_BYTES = 1 << 16
-
-T = TypeVar("T")
 
 
 def hub_file(repository: str, arch: str) -> Path:
@@ -59,13 +49,15 @@ def _cached(repository: str) -> Path | None:
 def _fetch(repository: str) -> Path:
     """The first of the files that the repository holds."""
     _set_up_client()
+    folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type="model"), "blobs")
+    watch = Watch(folder, GIVE_UP_S)
     for name in FILE_NAMES:
         try:  # asked once: a download of its own asks a hub that answers 500 again and again
-            _watched(repository, partial(get_hf_file_metadata, hf_hub_url(repository, name), timeout=TRY_S))
+            watch.run(partial(get_hf_file_metadata, hf_hub_url(repository, name), timeout=TRY_S))
         except EntryNotFoundError:
             continue
         logger.info("fetching %s of %s from %s", name, repository, constants.ENDPOINT)
-        return Path(_watched(repository, partial(hf_hub_download, repository, name, etag_timeout=TRY_S)))
+        return Path(watch.run(partial(hf_hub_download, repository, name, etag_timeout=TRY_S)))
     raise FileNotFoundError(f"holds none of {', '.join(FILE_NAMES)}")
 
 
@@ -74,57 +66,6 @@ def _set_up_client() -> None:
     constants.HF_HUB_DISABLE_XET = True  # it keeps in memory what came, and for minutes nothing is seen on the disk
     constants.DOWNLOAD_CHUNK_SIZE = BLOCK_BYTES  # its own 10 MB take longer than GIVE_UP_S on a line of 9 Mbit/s
     constants.HF_HUB_DOWNLOAD_TIMEOUT = TRY_S
-
-
-def _watched(repository: str, call: Callable[[], T]) -> T:
-    """What the client's `call` returns. It is left to itself when nothing new of the repository reaches the disk."""
-    before, outcome = _unfinished(repository), _in_background(call)
-    try:
-        _wait_while_alive(repository, outcome)
-    finally:  # given up or interrupted: the client clears up, unless the process ends first
-        if not outcome.done():
-            for path in _unfinished(repository).keys() - before.keys():
-                atexit.register(path.unlink, missing_ok=True)
-    return outcome.result()
-
-
-def _wait_while_alive(repository: str, outcome: Future[T]) -> None:
-    """What another process writes is a sign of life too, since the client waits for that.
-
-    What is written once more after a cut is none: behind a proxy that always cuts at the same byte, and knows no
-    ranges, there would be no end.
-    """
-    most, since = _unfinished(repository), monotonic()
-    while not wait([outcome], LOOK_S).done:
-        before, most = most, most | _unfinished(repository)  # the most that each file ever had
-        if most != before:
-            since = monotonic()
-        elif monotonic() - since > GIVE_UP_S:
-            raise TimeoutError(f"nothing new came for {GIVE_UP_S:g} s")
-
-
-def _in_background(call: Callable[[], T]) -> Future[T]:
-    """A thread that nothing waits for, not even the end of the process; no executor has such."""
-    outcome: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(call())
-        except BaseException as error:  # told to whoever waits
-            outcome.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return outcome
-
-
-def _unfinished(repository: str) -> Counter[Path]:
-    """The files that are being downloaded, and how many bytes each has."""
-    sizes: Counter[Path] = Counter()
-    folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type="model"), "blobs")
-    for path in folder.glob("*.incomplete"):
-        with suppress(FileNotFoundError):  # it is whole by now, and in its place
-            sizes[path] = path.stat().st_size
-    return sizes
 
 
 def _reason(error: BaseException, repository: str) -> str:

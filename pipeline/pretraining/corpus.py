@@ -13,7 +13,7 @@ from pipeline.data.augment import Augmenter
 from pipeline.data.prepared import Prepared, load_prepared, to_tensor
 from pipeline.errors import StudyError
 from pipeline.params import AugmentationParams
-from pipeline.spec import DatasetSpec
+from pipeline.records import PreparedSet
 from pipeline.training.batches import Batch, labels_of
 
 
@@ -22,8 +22,8 @@ class Corpus:
     sets: tuple[Prepared, ...]
 
     @property
-    def specs(self) -> tuple[DatasetSpec, ...]:
-        return tuple(one.audit.spec for one in self.sets)
+    def about(self) -> tuple[PreparedSet, ...]:
+        return tuple(one.about for one in self.sets)
 
     @cached_property
     def starts(self) -> Int64[np.ndarray, " sets"]:
@@ -33,11 +33,11 @@ class Corpus:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """`pbc/basophil`, ...: the classes of the labelled sets, one after the other."""
-        return tuple(f"{spec.name}/{name}" for spec in self.specs if spec.labelled for name in spec.classes)
+        return tuple(f"{one.dataset}/{name}" for one in self.about if one.labelled for name in one.classes)
 
     @property
     def image_size_px(self) -> int:
-        return self.sets[0].audit.image_size_px
+        return self.sets[0].about.image_size_px
 
     def rows(self, split: str) -> Int64[np.ndarray, " n"]:
         return np.concatenate([one.rows(split) + start for one, start in zip(self.sets, self.starts, strict=True)])
@@ -58,16 +58,18 @@ class Corpus:
         """Positions in `classes`; of images without a label, -1."""
         numbers, local = self.place(rows)
         labels, first = np.full(len(rows), -1, dtype=np.int64), 0
-        for number, (one, spec) in enumerate(zip(self.sets, self.specs, strict=True)):
-            if spec.labelled:
+        for number, one in enumerate(self.sets):
+            if one.about.labelled:
                 chosen = numbers == number
                 labels[chosen] = labels_of(one, local[chosen]) + first
-                first += len(spec.classes)
+                first += len(one.about.classes)
         return labels
 
     def files(self, rows: Int64[np.ndarray, " n"]) -> Sequence[str]:
         places = zip(*self.place(rows), strict=True)
-        return [f"{self.specs[number].name}/{self.sets[number].index['file'].iloc[local]}" for number, local in places]
+        return [
+            f"{self.about[number].dataset}/{self.sets[number].index['file'].iloc[local]}" for number, local in places
+        ]
 
 
 def load_corpus(folders: Sequence[Path]) -> Corpus:
@@ -80,7 +82,7 @@ def refuse_unlabelled(corpus: Corpus, strategy: str) -> None:
     Raises:
         StudyError: a set has no labels.
     """
-    if names := [spec.name for spec in corpus.specs if not spec.labelled]:
+    if names := [one.dataset for one in corpus.about if not one.labelled]:
         raise StudyError(
             f"pretraining.sources.{names[0]}: has no labels, which {strategy} needs; use the strategy dino, "
             "or name the source after a known set and give it a folder per class"
@@ -105,4 +107,4 @@ class AugmentedCorpusBatch:
 
 
 def augmenters_of(corpus: Corpus, params: AugmentationParams, seed: int) -> tuple[Augmenter, ...]:
-    return tuple(Augmenter(params, spec, seed) for spec in corpus.specs)
+    return tuple(Augmenter(params, one, seed) for one in corpus.about)

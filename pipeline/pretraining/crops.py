@@ -18,8 +18,8 @@ from torch import Tensor
 from pipeline.data.prepared import to_tensor
 from pipeline.params import ViewParams
 from pipeline.pretraining.corpus import Corpus
+from pipeline.records import PreparedSet
 from pipeline.seeds import cell_seed
-from pipeline.spec import DatasetSpec
 
 GLOBAL_VIEWS = 2
 ASPECT = (3 / 4, 4 / 3)  # width by height of a crop, before it becomes a square
@@ -36,10 +36,10 @@ class ViewBatch:
 class Cropper:
     """Draws the views of the images of one set."""
 
-    def __init__(self, params: ViewParams, spec: DatasetSpec, image_size_px: int, seed: int) -> None:
+    def __init__(self, params: ViewParams, about: PreparedSet, image_size_px: int, seed: int) -> None:
         cv2.setNumThreads(0)  # as in the Augmenter
-        self.large = A.Compose(transforms(params, spec, image_size_px, params.global_scale))
-        self.small = A.Compose(transforms(params, spec, params.local_size_px, params.local_scale))
+        self.large = A.Compose(transforms(params, about, image_size_px, params.global_scale))
+        self.small = A.Compose(transforms(params, about, params.local_size_px, params.local_scale))
         self.local_views, self.seed = params.local_views, seed
 
     def __call__(
@@ -55,17 +55,17 @@ class Cropper:
 
 
 def transforms(
-    params: ViewParams, spec: DatasetSpec, size_px: int, scale: tuple[float, float]
+    params: ViewParams, about: PreparedSet, size_px: int, scale: tuple[float, float]
 ) -> list[A.BasicTransform]:
     """
     Args:
         scale: smallest and largest share of the image's area that a crop takes.
     """
     chosen: list[A.BasicTransform] = [A.RandomResizedCrop((size_px, size_px), scale=scale, ratio=ASPECT)]
-    chosen += [A.HorizontalFlip(p=0.5)] if "horizontal" in spec.flips else []
-    chosen += [A.VerticalFlip(p=0.5)] if "vertical" in spec.flips else []
-    chosen += [A.RandomRotate90(p=0.5)] if {"horizontal", "vertical"} <= set(spec.flips) else []
-    saturation, hue = (params.saturation, params.hue) if spec.colour else (0.0, 0.0)
+    chosen += [A.HorizontalFlip(p=0.5)] if "horizontal" in about.flips else []
+    chosen += [A.VerticalFlip(p=0.5)] if "vertical" in about.flips else []
+    chosen += [A.RandomRotate90(p=0.5)] if {"horizontal", "vertical"} <= set(about.flips) else []
+    saturation, hue = (params.saturation, params.hue) if about.colour else (0.0, 0.0)
     chosen.append(
         A.ColorJitter(
             brightness=_around_one(params.brightness),
@@ -75,7 +75,7 @@ def transforms(
             p=RECOLOURED,
         )
     )
-    chosen += [A.ToGray(p=params.grey)] if spec.colour else []
+    chosen += [A.ToGray(p=params.grey)] if about.colour else []
     chosen.append(A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, params.blur_sigma_px), p=BLURRED))
     return chosen
 

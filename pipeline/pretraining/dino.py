@@ -119,7 +119,7 @@ class Dino:
         told = [self._information(number) for number in range(len(self.corpus.sets))]
         settled = self.steps * epoch / self.params.epochs >= min(SETTLED_STEPS, self.steps)
         if settled and min(told) < COLLAPSED:
-            name = self.corpus.specs[told.index(min(told))].name
+            name = self.corpus.about[told.index(min(told))].dataset
             raise StudyError(collapse_message(name, epoch, min(told), self.params.outputs))
         device, classifier = self.run.device, self.module.teacher.classifier
         knn = probe(classifier, self.corpus, "test", "validation", device, {"knn_accuracy": knn_accuracy})
@@ -177,7 +177,7 @@ def build_dino(corpus: Corpus, model: ModelParams, params: DinoParams, run: Run)
         for _ in corpus.sets
     ]
     module = SelfDistillation(student, teacher, losses).to(run.device)
-    croppers = tuple(Cropper(params.views, spec, corpus.image_size_px, run.seed) for spec in corpus.specs)
+    croppers = tuple(Cropper(params.views, one, corpus.image_size_px, run.seed) for one in corpus.about)
     steps = params.epochs * -(-len(corpus.rows("train")) // params.batch_size)
     return Recipe(Dino(module, corpus, croppers, params, run, steps), params, teacher.classifier)
 

@@ -76,7 +76,7 @@ def pretrain_model(
 def _run(model: str, params: Params, section: StrategyParams, corpus: Corpus, state_dir: Path) -> Run:
     device, seed = resolve_device(params.study.device), cell_seed(params.pretraining.seed, "pretraining", model)
     deciding = {
-        "data": [one.audit.data_sha256 for one in corpus.sets],
+        "data": [one.about.data_sha256 for one in corpus.sets],
         "model": params.models[model].model_dump(mode="json", include={"arch", "arch_options"}),
         "recipe": section.model_dump(mode="json", exclude={"workers"}),
         "run": [seed, str(device), params.study.threads],
@@ -123,8 +123,8 @@ def _receipt(
         parameters=_count_parameters(recipe.classifier),
         sources={name: source_name(source) for name, source in own.sources.items()},
         labels="none" if strategy in WITHOUT_LABELS else "classes",
-        images={one.audit.dataset: _split_sizes(one.audit.images_per_split) for one in corpus.sets},
-        data_sha256={one.audit.dataset: one.audit.data_sha256 for one in corpus.sets},
+        images={one.about.dataset: _split_sizes(one.about.images_per_split) for one in corpus.sets},
+        data_sha256={one.about.dataset: one.about.data_sha256 for one in corpus.sets},
         seed=run.seed,
         phantom_seed=own.seed,
         epochs=course.epochs_run,
@@ -144,7 +144,7 @@ def _split_sizes(images_per_split: dict[str, dict[str, int]]) -> dict[str, int]:
 
 def _probes(classifier: Classifier, corpus: Corpus, run: Run) -> dict[str, dict[str, float]]:
     accuracies = probe(classifier, corpus, "train", "test", run.device)
-    chance = {spec.name: 1 / len(spec.classes) for spec in corpus.specs}
+    chance = {one.dataset: 1 / len(one.classes) for one in corpus.about}
     return {name: {**found, "chance": chance[name]} for name, found in accuracies.items()}
 
 

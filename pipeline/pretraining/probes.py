@@ -87,10 +87,10 @@ def probe(
     """What each probe, fitted on one split of each labelled set, reaches on the other."""
     features = Features(classifier).eval()
     accuracies = {}
-    for number, spec in enumerate(corpus.specs):
-        if spec.labelled:
+    for number, one in enumerate(corpus.about):
+        if one.labelled:
             bank, queries = (_of_set(features, corpus, number, split, device) for split in (bank_split, query_split))
-            accuracies[spec.name] = {name: accuracy(*bank, *queries) for name, accuracy in probes.items()}
+            accuracies[one.dataset] = {name: accuracy(*bank, *queries) for name, accuracy in probes.items()}
     return accuracies
 
 

@@ -12,7 +12,7 @@ from pipeline.report.cells import Cell, load_cell
 # The folders of a run's artifacts; they are named as in data/.
 PREPARED, TRAINED, EXPLAINED, SCORED = "prepared", "models", "heatmaps", "scores"
 SHOWN = {
-    PREPARED: ("audit.json", "index.csv", "traits.csv"),
+    PREPARED: ("audit.json", "set.json", "index.csv", "traits.csv"),
     TRAINED: ("receipt.json", "classification.json", "predictions.csv", "history.csv"),
     EXPLAINED: ("explanation.json", ATTRIBUTIONS),
     SCORED: (

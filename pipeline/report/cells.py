@@ -172,7 +172,7 @@ def load_heatmaps(heatmap_dir: Path) -> Heatmaps:
 
 def refuse_other_images(prepared: Prepared, explanation: Explanation) -> None:
     """Rows mean nothing on another prepared set than the one explained."""
-    if prepared.audit.data_sha256 != explanation.data_sha256:
+    if prepared.about.data_sha256 != explanation.data_sha256:
         raise StudyError(
             f"{explanation.dataset}/{explanation.model}: explained on other images than the prepared ones; "
             f"run `dvc repro score@{explanation.dataset}-{explanation.model}`"

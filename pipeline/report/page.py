@@ -1,6 +1,6 @@
 """The report: one self-contained page, with the tables, figures and findings that it shows as files beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -88,6 +88,7 @@ class Study:
     params: Params
     cells: list[Cell]
     prepared: dict[str, Prepared]
+    audits: dict[str, Audit]
     shortcuts: list[ShortcutAnswer]
     findings: list[Finding]
     tables: dict[str, pd.DataFrame]
@@ -106,8 +107,7 @@ def write_report(data_dir: Path, report_dir: Path, params: Params) -> Path:
         write_tables(study.tables, partial)
         write_metrics(study.cells, partial)
         write_findings(study.findings, partial)
-        audits = {name: each.audit for name, each in study.prepared.items()}
-        write_cards(study.cells, study.shortcuts, audits, params, partial)
+        write_cards(study.cells, study.shortcuts, study.audits, params, partial)
         text = _page(study, data_dir / "scores", partial)
         for name in (PLAIN, PUBLISHED):
             write_text(partial / name, text)
@@ -124,18 +124,19 @@ def read_study(data_dir: Path, params: Params) -> Study:
     cells = load_cells(data_dir, asked.datasets, asked.models)
     repeats = [cells, *(load_cells(data_dir, asked.datasets, asked.models, seed) for seed in asked.seeds)]
     prepared = {name: load_prepared(data_dir / "prepared" / name) for name in asked.datasets}
+    audits = {name: Audit.read(data_dir / "prepared" / name) for name in asked.datasets}
     traits = {name: each.traits for name, each in prepared.items()}
     evidence = evidence_of([cell for each in repeats for cell in each], traits)
     shortcuts = shortcut_answers(cells, rules.S1, asked.seed, rules.resamples)
     findings = [*study_findings(evidence, rules, asked.seed), shortcut_finding(shortcuts, rules.S1)]
     tables = study_tables(cells, repeats, evidence, findings, shortcuts, traits, rules, asked.seed)
-    return Study(params, cells, prepared, shortcuts, findings, tables)
+    return Study(params, cells, prepared, audits, shortcuts, findings, tables)
 
 
 def _page(study: Study, scores_dir: Path, report_dir: Path) -> str:
     """The page's text; its figures are written to `report_dir` on the way."""
     views = [
-        _view(group, study.prepared[name], study.params, study.tables, scores_dir, report_dir)
+        _view(group, study, study.prepared[name], study.audits[name], scores_dir, report_dir)
         for name, group in by_dataset(study.cells)
     ]
     return (
@@ -182,13 +183,14 @@ def package_table(cells: Sequence[Cell]) -> dict[str, str]:
 
 def _view(
     cells: list[Cell],
+    study: Study,
     prepared: Prepared,
-    params: Params,
-    tables: Mapping[str, pd.DataFrame],
+    audit: Audit,
     scores_dir: Path,
     report_dir: Path,
 ) -> DatasetView:
-    spec, source = prepared.audit.spec, params.datasets[cells[0].dataset].source
+    params, tables = study.params, study.tables
+    spec, source = audit.spec, params.datasets[cells[0].dataset].source
     for cell in cells:
         refuse_other_images(prepared, cell.explanation)
     own = {name: table[table["dataset"] == spec.name] for name, table in tables.items() if "dataset" in table}
@@ -201,7 +203,7 @@ def _view(
         evidence=spec.evidence,
         synthetic=source == PHANTOM,
         source=source_name(source),
-        audit=prepared.audit,
+        audit=audit,
         cells=cells,
         classification=_marked(own["classification"]),
         by_trait=grouped(own["accuracy_by_trait"], ("trait", "level")),

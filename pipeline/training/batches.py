@@ -97,5 +97,5 @@ def epoch_order(data: Prepared, class_balance: str, seed: int) -> Int64[np.ndarr
 def class_weights(data: Prepared) -> Float[np.ndarray, " classes"]:
     """images / (classes * images of the class) of the training split: 1 on average over the images."""
     labels = labels_of(data, data.rows("train"))
-    counts = np.bincount(labels, minlength=len(data.audit.classes))  # none is zero: the split sees to it
+    counts = np.bincount(labels, minlength=len(data.about.classes))  # none is zero: the split sees to it
     return len(labels) / (len(counts) * counts)

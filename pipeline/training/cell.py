@@ -73,21 +73,19 @@ def _build_objective(
     params: FinetuneParams,
     study: StudyParams,
 ) -> FineTuning:
-    audit, device = data.audit, resolve_device(study.device)
-    seed = cell_seed(study.seed, audit.dataset, model)
+    about, device = data.about, resolve_device(study.device)
+    seed = cell_seed(study.seed, about.dataset, model)
     with _errors_under(f"models.{model}"):
         classifier = build_classifier(
             model_params.arch,
             model_params.arch_options,
             model_params.weights,
-            len(audit.classes),
-            audit.image_size_px,
+            len(about.classes),
+            about.image_size_px,
             cell_seed(seed, "weights"),
         ).to(device)
     criterion = build_criterion(data, params).to(device)
-    return FineTuning(
-        classifier, criterion, data, Augmenter(params.augmentation, audit.spec, seed), params, seed, device
-    )
+    return FineTuning(classifier, criterion, data, Augmenter(params.augmentation, about, seed), params, seed, device)
 
 
 def _build_trainer(objective: FineTuning, learning_rate: float) -> Trainer:
@@ -122,7 +120,7 @@ def _key(objective: FineTuning, model: str, model_params: ModelParams, start: Pr
     """Hash of everything that decides the result; the number of loader processes does not."""
     normalised = normalisation(model_params.arch, model_params.weights)
     deciding = {
-        "data": objective.data.audit.data_sha256,
+        "data": objective.data.about.data_sha256,
         "model": [model, model_params.model_dump(mode="json"), start.weights_sha256, normalised],
         "finetune": objective.params.model_dump(mode="json", exclude={"workers"}),
         "augmentation": objective.augmenter.recipe,
@@ -138,8 +136,8 @@ def _describe(data: Prepared, model_params: ModelParams) -> CheckpointDescriptio
         arch=model_params.arch,
         arch_options=model_params.arch_options,
         weights=base_name(model_params.weights) if is_absolute(model_params.weights) else model_params.weights,
-        classes=data.audit.classes,
-        image_size_px=data.audit.image_size_px,
+        classes=data.about.classes,
+        image_size_px=data.about.image_size_px,
         mean=mean,
         std=std,
     )
@@ -155,7 +153,7 @@ def _receipt(
     checkpoint_sha256: str,
 ) -> Receipt:
     return Receipt(
-        dataset=objective.data.audit.dataset,
+        dataset=objective.data.about.dataset,
         model=model,
         **description.model_dump(exclude={"schema_version"}),
         **asdict(start),
@@ -167,7 +165,7 @@ def _receipt(
         augmentation=objective.augmenter.recipe,
         precision=resolve_precision(objective.device, objective.params.precision),
         checkpoint_sha256=checkpoint_sha256,
-        data_sha256=objective.data.audit.data_sha256,
+        data_sha256=objective.data.about.data_sha256,
         packages=package_versions(),
     )
 

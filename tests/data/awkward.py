@@ -149,7 +149,7 @@ ZIPS: dict[str, tuple[Maker, str | dict[str, str]]] = {
         "'/tmp/evil_abs.txt' leads out of the folder",
     ),
     "symlink.zip": (with_link, "'PBC_dataset_normal_DIB/link' is a link"),
-    "bomb_45MB.zip": (lambda: packed((LY, bytes(45_000_000))), "over 100 times its size"),
+    "bomb_45MB.zip": (lambda: packed((LY, bytes(45_000_000))), "over 200 times its size"),
     "mendeley_like_nested.zip": (nested, {LY: "lymphocyte", MO: "monocyte"}),
     "kaggle_like_double_top.zip": (
         lambda: packed((f"PBC_dataset_normal_DIB/{LY}", jpeg()), (f"PBC_dataset_normal_DIB/{MO}", jpeg())),

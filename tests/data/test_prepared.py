@@ -1,6 +1,5 @@
 """Loading a prepared set, and what is refused."""
 
-import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +42,7 @@ def shorten(path: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no audit": (lambda folder: (folder / "audit.json").unlink(), "audit.json: no such file"),
+    "no set.json": (lambda folder: (folder / "set.json").unlink(), "set.json: no such file"),
     "no index": (lambda folder: (folder / "index.csv").unlink(), "index.csv: no such file"),
     "no masks": (lambda folder: (folder / "masks.npy").unlink(), "masks.npy: no such file"),
     "no traits": (lambda folder: (folder / "traits.csv").unlink(), "traits.csv: no such file; run `dvc repro prep"),
@@ -66,13 +65,6 @@ def test_a_damaged_set_is_refused(folder: Path, case: str) -> None:
     damage(folder)
     with pytest.raises(StudyError, match=message):
         load_prepared(folder)
-
-
-def test_an_audit_from_before_there_were_traits_is_read(folder: Path) -> None:
-    audit = json.loads((folder / "audit.json").read_text())
-    assert audit.pop("traits")
-    (folder / "audit.json").write_text(json.dumps(audit))
-    assert load_prepared(folder).audit.traits == {}
 
 
 @given(st.integers(0, 255))

@@ -19,6 +19,7 @@ from pipeline.models.checkpoint import CheckpointDescription, load_checkpoint, s
 from pipeline.models.provenance import Provenance
 from pipeline.params import ExplainParams, StudyParams
 from pipeline.records import Audit, Explanation, Receipt
+from tests.prepared import write_audit
 
 CLASSES = ("benign", "malignant", "normal")
 SIDE_PX = 32
@@ -59,10 +60,11 @@ def write_prepared(folder, num_images=60):
     index[["row"]].to_csv(folder / "traits.csv", index=False)
     counts = {name: int((labels == label).sum()) for label, name in enumerate(CLASSES)}
     nothing = {"exact_duplicates": 0, "duplicate_groups": (), "label_conflicts": (), "dropped": (), "flagged": ()}
-    Audit(
+    audit = Audit(
         spec=replace(DATASETS["busi"], classes=CLASSES), image_size_px=SIDE_PX, data_sha256="d" * 64, images=num_images,
         images_per_class=counts, images_per_split={}, masks=0, **nothing,
-    ).write(folder)  # fmt: skip
+    )  # fmt: skip
+    write_audit(audit, folder)
 
 
 def write_model(folder, arch):
@@ -171,8 +173,8 @@ def test_another_checkpoint_than_the_receipts_is_refused(cell):
 
 
 def test_another_prepared_set_than_the_receipts_is_refused(cell):
-    audit = json.loads((cell / "prepared" / "audit.json").read_text())
-    (cell / "prepared" / "audit.json").write_text(json.dumps({**audit, "data_sha256": "0" * 64}))
+    about = json.loads((cell / "prepared" / "set.json").read_text())
+    (cell / "prepared" / "set.json").write_text(json.dumps({**about, "data_sha256": "0" * 64}))
     with pytest.raises(StudyError, match="prepared: not the set that"):
         explain(cell)
 

@@ -85,7 +85,7 @@ def test_the_batch_size_does_not_change_the_predictions(cell):
 
 def test_a_model_of_other_classes_is_refused(cell):
     prepared, model = cell
-    audit = (prepared / "audit.json").read_text().replace('"green"', '"yellow"')
-    (prepared / "audit.json").write_text(audit)
+    about = (prepared / "set.json").read_text().replace('"green"', '"yellow"')
+    (prepared / "set.json").write_text(about)
     with pytest.raises(StudyError, match="its classes are not those"):
         classify_cell(prepared, model, batch_size=5, study=STUDY)

@@ -23,7 +23,7 @@ from pipeline.metrics.substrates import blur, zero
 from pipeline.models.checkpoint import CheckpointDescription, load_checkpoint, save_checkpoint
 from pipeline.models.provenance import Provenance
 from pipeline.params import ExplainParams, ScoreParams, StudyParams
-from pipeline.records import Audit, Explanation, Receipt, Summary
+from pipeline.records import Explanation, PreparedSet, Receipt, Summary
 from tests.metrics.test_faithfulness import rise_run
 from tests.models.tiny import ARCHITECTURES, build
 from tests.prepared import CLASSES, SIDE_PX, write_prepared
@@ -60,13 +60,13 @@ class Cell:
 
 def give_masks(prepared: Path) -> None:
     """The upper left quarter of the last four images; the first of them has a mask with nothing in it."""
-    audit, index = Audit.read(prepared), pd.read_csv(prepared / "index.csv")
-    masks = np.zeros((audit.images, SIDE_PX, SIDE_PX), np.uint8)
+    about, index = PreparedSet.read(prepared), pd.read_csv(prepared / "index.csv")
+    masks = np.zeros((about.images, SIDE_PX, SIDE_PX), np.uint8)
     masks[-3:, : SIDE_PX // 2, : SIDE_PX // 2] = 1
     np.save(prepared / "masks.npy", masks)
-    index["has_mask"] = index["row"] >= audit.images - 4
+    index["has_mask"] = index["row"] >= about.images - 4
     index.to_csv(prepared / "index.csv", index=False)
-    audit.model_copy(update={"masks": 4}).write(prepared)
+    about.model_copy(update={"masks": 4}).write(prepared)
 
 
 def give_model(folder: Path) -> None:
@@ -337,8 +337,8 @@ def test_an_image_is_replaced_by_one_predicted_to_be_something_else(scored: Cell
 
 
 def test_without_masks_localisation_has_only_its_header(cell: Cell):
-    audit = Audit.read(cell.folder / "prepared")
-    audit.model_copy(update={"masks": 0}).write(cell.folder / "prepared")
+    about = PreparedSet.read(cell.folder / "prepared")
+    about.model_copy(update={"masks": 0}).write(cell.folder / "prepared")
     summary = cell.score()
     assert (cell.folder / "scores" / "localisation.csv").read_text() == ",".join(LOCALISATION_COLUMNS) + "\n"
     assert "mass_ratio" not in summary.metrics["gradcam"]
@@ -363,7 +363,7 @@ def change(path: Path, key: str) -> None:
         ("heatmaps/explanation.json", "checkpoint_sha256", "not the checkpoint"),
         ("heatmaps/explanation.json", "attributions_sha256", "not the arrays"),
         ("heatmaps/explanation.json", "data_sha256", "not the set"),
-        ("prepared/audit.json", "data_sha256", "not the set"),
+        ("prepared/set.json", "data_sha256", "not the set"),
     ],
 )
 def test_files_that_do_not_belong_together_are_refused(cell: Cell, record: str, key: str, message: str):

@@ -24,6 +24,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answering)
         self.files: dict[str, bytes] = {}  # owner/name/file -> content
         self.status = 200  # of all answers, unless it is this
+        self.thinks_s = 0.0  # before it says of a file what it is
         self.cut_after: int | None = None  # bytes of each try
         self.stalls_at: int | None = None  # byte of the file, which is never sent
         self.stalls_once = False
@@ -60,6 +61,8 @@ class _Answering(BaseHTTPRequestHandler):
         key = f"{found['repository']}/{found['name']}" if found else ""
         if key not in hub.files:
             return self._say(404, {"X-Error-Code": "EntryNotFound"} if found else {})
+        if self.command == "HEAD":
+            sleep(hub.thinks_s)
         return self._say(302, self._metadata(key))
 
     do_HEAD = do_GET

@@ -212,6 +212,17 @@ def test_a_download_that_stalls_is_given_up(sent, hub, little_patience):
 
 
 @pytest.mark.slow
+def test_however_late_a_hub_goes_dead_it_is_given_up_within_ten_seconds(hub):
+    """After each of two answers that come just in time, and before the first byte of the file."""
+    hub.thinks_s, hub.stalls_at = 3.5, 0
+    begun = time.monotonic()
+    with pytest.raises(StudyError, match=r"was not fetched: .*nothing new came for 8\.5 s"):
+        hub_file(REPOSITORY, ARCH)
+    assert time.monotonic() - begun < 10
+    assert len(asked_of_store(hub)) == 1
+
+
+@pytest.mark.slow
 def test_a_stalled_download_neither_holds_up_the_end_of_the_process_nor_outlasts_it(hub, cache):
     hub.stalls_at = 0
     with in_another_process(hub, cache, try_s=300) as process:  # so long would the client wait

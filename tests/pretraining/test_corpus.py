@@ -42,7 +42,7 @@ def test_images_and_files_are_those_of_their_sets(corpus):
 
 
 def test_a_batch_holds_the_images_and_labels_of_its_rows(corpus):
-    augmenters = tuple(Augmenter(LEFT_AS_THEY_ARE, spec, 0) for spec in corpus.specs)
+    augmenters = tuple(Augmenter(LEFT_AS_THEY_ARE, one, 0) for one in corpus.about)
     rows = np.array([71, 3, 40])
     batch = AugmentedCorpusBatch(corpus, augmenters, epoch=1)(rows)
     np.testing.assert_array_equal(np.rint(batch.images.permute(0, 2, 3, 1).numpy() * 255), corpus.images(rows))

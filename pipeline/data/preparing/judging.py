@@ -12,7 +12,7 @@ from pipeline.data.images import decode_image
 from pipeline.data.preparing import given
 from pipeline.data.preparing.audit import Copies, find_copies
 from pipeline.data.preparing.curated import Curation, read_curation
-from pipeline.data.preparing.likeness import Likeness, find_likeness
+from pipeline.data.preparing.likeness import Likeness, LinkMethod, find_likeness
 from pipeline.data.preparing.reading import Found, files_of
 from pipeline.data.preparing.split import SPLITS, check_split, split_groups
 from pipeline.params import DatasetParams, PreprocessParams
@@ -55,13 +55,28 @@ def judge(
     kept = _without(readable, curation.left_out)
     copies = find_copies(kept)
     kept = _without(kept, copies.dropped)
-    likeness = find_likeness(kept, dataset_params, curation.groups, partial(_open, raw, files_of(kept)))
+    likeness = find_likeness(
+        kept, dataset_params, _keys(readable, copies, curation), partial(_open, raw, files_of(kept))
+    )
     leaking: tuple[Dropped, ...] = ()
     if given.has_given_splits(kept) and (leaking := given.as_leaking(kept, likeness.groups)):
         likeness = likeness.among(~given.leaking(kept, likeness.groups))
         kept = _without(kept, leaking)
     splits = _splits(kept, likeness, spec, preprocess_params, cell_seed(seed, spec.name, "split"))
     return Judged(tuple(kept), likeness, tuple(splits), copies, curation, leaking)
+
+
+def _keys(readable: Sequence[Found], copies: Copies, curation: Curation) -> dict[LinkMethod, dict[str, frozenset[str]]]:
+    """What files share, by the method that links them.
+
+    An image stands for its copies too: a patient is tied to it even if the patient's own file is a copy left out.
+    """
+    given_groups = {one.image.file: frozenset({one.image.group}) for one in readable if one.image.group}
+    keys: dict[LinkMethod, dict[str, frozenset[str]]] = {"curated": dict(curation.groups), "given_group": given_groups}
+    for keys_of in keys.values():
+        for kept, copy in copies.pairs:
+            keys_of[kept] = keys_of.get(kept, frozenset()) | keys_of.get(copy, frozenset())
+    return keys
 
 
 def _curation(readable: Sequence[Found], raw: Path, spec: DatasetSpec) -> Curation:

@@ -47,18 +47,18 @@ class Likeness:
 def find_likeness(
     found: Sequence[Found],
     params: DatasetParams,
-    curated_groups: Mapping[str, str],
+    keys: Mapping[LinkMethod, Mapping[str, frozenset[str]]],
     open_image: Callable[[int], Image.Image],
 ) -> Likeness:
     """All links between the images.
 
     Args:
-        curated_groups: file -> group of a curated list.
+        keys: method -> file -> what it shares with other files: groups of a curated list, or of the set's own table.
         open_image: the image at a position, at full size, to look at an overlap more closely.
     """
     links = [*_by_hash(found, params.duplicate_distance), *_by_overlap(found, params.overlap_correlation, open_image)]
-    links += _by_key([curated_groups.get(one.image.file, "") for one in found], "curated")
-    links += _by_key([one.image.group for one in found], "given_group")
+    for method, keys_of in keys.items():
+        links += _by_key([keys_of.get(one.image.file, frozenset()) for one in found], method)
     return Likeness(tuple(links), linked_groups(len(found), ((link.first, link.second) for link in links)))
 
 
@@ -77,12 +77,13 @@ def _by_overlap(
         yield Link(overlap.first, overlap.second, "overlap", overlap.correlation)
 
 
-def _by_key(keys: Sequence[str], method: LinkMethod) -> Iterator[Link]:
-    """A link from each image to the first of its key; empty keys link nothing."""
+def _by_key(keys: Sequence[frozenset[str]], method: LinkMethod) -> Iterator[Link]:
+    """A link from each image to the first of each of its keys."""
     first: dict[str, int] = {}
-    for position, key in enumerate(keys):
-        if key and first.setdefault(key, position) != position:
-            yield Link(first[key], position, method, 0.0)
+    for position, own in enumerate(keys):
+        for key in sorted(own):
+            if first.setdefault(key, position) != position:
+                yield Link(first[key], position, method, 0.0)
 
 
 def picture_groups(found: Sequence[Found], links: Iterable[Link]) -> list[list[Found]]:

@@ -3,7 +3,8 @@
 Each image is remembered by its corners and a binary description of the patch around each (BRIEF, unturned: a shift
 turns nothing). Corners that look alike in two images vote for one shift; pairs with enough votes are compared pixel by
 pixel where they would overlap. All of it depends on a corner's surroundings only, so what lies outside the overlap
-does not matter, and the cost grows with the number of corners and not with its square.
+does not matter, and the cost grows with the number of corners and not with its square. Of many images fewer corners
+each are compared, so that memory stays within bounds.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ BLOCK_PX = 5  # over which a corner's strength is summed
 FAINTEST = 2e-4  # strength below which a corner is the noise of a flat ground or a soft rim
 APART_PX = 6  # no stronger corner within that many pixels of a corner
 STRONGEST = 1000  # corners of an image kept; a PBC image has about 115, a BUSI image 710
+FEWEST = 100  # likewise, however many images there are
+CORNERS = 2_200_000  # of all images, which take about 0.4 GB to compare; PBC has 2.0 million
 BORDER_PX = 18  # half a patch of 31 px and its blur: no description reaches over the edge
 DIFFERING_BITS = 32  # of 256, between two views of one corner; JPEG saved anew, gain and shift change 7 in the middle
 COMPARISONS = 8_000_000  # in each of four sorted orders; together they take 15 seconds
@@ -35,7 +38,7 @@ SMALLEST_FRACTION = 0.1  # of the smaller image
 
 @dataclass(frozen=True)
 class LocalFeatures:
-    """The corners of one image; small, so that a process can send it."""
+    """The corners of one image, the strongest first; small, so that a process can send it."""
 
     descriptors: UInt8[np.ndarray, "k 32"]
     places: Int32[np.ndarray, "k 2"]  # x, y
@@ -86,7 +89,7 @@ def find_overlaps(
     `open_image` gives the picture behind the features of that index.
     """
     groups, found = DisjointSet(range(len(features))), []
-    for first, second, *shift in candidates(features).tolist():
+    for first, second, *shift in candidates(the_strongest(features)).tolist():
         if groups.connected(first, second):
             continue
         alignment = _aligned(_grey(open_image(first)), _grey(open_image(second)), (shift[0], shift[1]))
@@ -95,6 +98,14 @@ def find_overlaps(
             groups.merge(first, second)
             found.append(overlap)
     return sorted(found, key=lambda overlap: (overlap.first, overlap.second))
+
+
+def the_strongest(features: Sequence[LocalFeatures]) -> list[LocalFeatures]:
+    """So few corners of each image that all of them together are at most CORNERS, but no fewer than FEWEST."""
+    counts = np.array([len(one.places) for one in features])
+    limits = range(STRONGEST, FEWEST, -10)
+    limit = next((limit for limit in limits if np.minimum(counts, limit).sum() <= CORNERS), FEWEST)
+    return [LocalFeatures(one.descriptors[:limit], one.places[:limit]) for one in features]
 
 
 def candidates(features: Sequence[LocalFeatures]) -> Int64[np.ndarray, "c 4"]:

@@ -63,11 +63,12 @@ def prepare_dataset(
         traits.to_csv(folder / TRAITS, lineterminator="\n")
         places = {one.image.file: place for place, one in enumerate(found)}
         _keep_rows(plan, [places[one.image.file] for one in judged.kept], bool(index["has_mask"].any()))
-        whole = sha256_of(*(folder / name for name in (INDEX, IMAGES, MASKS) if (folder / name).exists()))
+        whole = sha256_of(*(folder / name for name in (INDEX, IMAGES, MASKS)))
         record = audit_of(scan, found, judged, index, spec, dataset_params, plan.image_size_px, whole)
         file_table(found, index, record).to_csv(folder / FILES, index=False, lineterminator="\n", float_format="%.6g")
         link_table(judged).to_csv(folder / LINKS, index=False, lineterminator="\n", float_format="%.4g")
         record.write(folder)
+        record.prepared_set.write(folder)
     report(record)
     return record
 
@@ -114,15 +115,14 @@ def _traits(kept: Sequence[Found], spec: DatasetSpec) -> pd.DataFrame:
 
 
 def _keep_rows(plan: Plan, rows: Sequence[int], with_masks: bool) -> None:
-    """Turns the arrays of all files into those of the files kept; masks only where there are any.
+    """Turns the arrays of all files into those of the files kept; the masks' is empty where there are none.
 
     The files are mapped anew for each block, so that no more than a block of them is held at a time.
     """
-    for path, name, needed in ((plan.images, IMAGES, True), (plan.masks, MASKS, with_masks)):
-        if needed:
-            target, shape = path.with_name(name), np.load(path, mmap_mode="r").shape[1:]
-            open_memmap(target, "w+", np.uint8, (len(rows), *shape))
-            for start in range(0, len(rows), COPIED_AT_ONCE):
-                block = slice(start, start + COPIED_AT_ONCE)
-                np.load(target, mmap_mode="r+")[block] = np.load(path, mmap_mode="r")[rows[block]]
+    for path, name, wanted in ((plan.images, IMAGES, rows), (plan.masks, MASKS, rows if with_masks else [])):
+        target, shape = path.with_name(name), np.load(path, mmap_mode="r").shape[1:]
+        open_memmap(target, "w+", np.uint8, (len(wanted), *shape))
+        for start in range(0, len(wanted), COPIED_AT_ONCE):
+            block = slice(start, start + COPIED_AT_ONCE)
+            np.load(target, mmap_mode="r+")[block] = np.load(path, mmap_mode="r")[wanted[block]]
         path.unlink()

@@ -78,10 +78,12 @@ def _check_enough(
     labels: Int64[np.ndarray, " n"], groups: Int64[np.ndarray, " n"], classes: Sequence[str], names: Sequence[str]
 ) -> None:
     for label, name in enumerate(classes):
-        if (found := len(np.unique(groups[labels == label]))) < len(names):
+        _, sizes = np.unique(groups[labels == label], return_counts=True)
+        if len(sizes) < len(names):
             raise StudyError(
-                f"class {name}: {found} different images left, near-duplicates and images of one patient counted once; "
-                f"{', '.join(names)} need one each, so give at least {len(names)}"
+                f"class {name}: {len(sizes)} different images left, near-duplicates and images of one patient counted "
+                f"once; {', '.join(names)} need one each, so give at least {len(names)}. Its largest group holds "
+                f"{sizes.max(initial=0)} images: if they are not one picture, lower the set's duplicate_distance"
             )
 
 

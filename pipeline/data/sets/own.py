@@ -43,12 +43,18 @@ def own_set(name: str, params: DatasetParams) -> DatasetSpec:
 
 
 def layout_of(name: str, params: DatasetParams) -> Layout:
-    """What lies where in the set; raises StudyError if a column is named but no table."""
+    """What lies where in the set.
+
+    Raises:
+        StudyError: a column is named but no table, or table and curated list are called alike.
+    """
     if params.groups and not params.table:
         raise StudyError(f"datasets.{name}.groups: names a column, but there is no table; add datasets.{name}.table")
     table, curated = (PurePath(path or "").name for path in (params.table, params.curated))
     if params.kind == MEDMNIST:
         table = MEDMNIST_TABLE
+    if curated and curated.casefold() == table.casefold():
+        raise StudyError(f"datasets.{name}.curated: is called {curated}, as is the set's table; rename one of them")
     return Layout(table=table, groups=params.groups or "", masks=params.masks or "", curated=curated)
 
 

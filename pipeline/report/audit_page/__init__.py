@@ -10,6 +10,7 @@ formats      sizes, formats and bytes of the files
 words        how counts and hostile file names are written
 """
 
-from pipeline.report.audit_page.page import write_audit_page
+from pipeline.report.audit_page.page import PAGE, write_audit_page
+from pipeline.report.audit_page.verdicts import TO_HEED
 
-__all__ = ["write_audit_page"]
+__all__ = ["PAGE", "TO_HEED", "write_audit_page"]

@@ -1,4 +1,8 @@
-"""Which images are one picture, and how that was found."""
+"""Which images are one picture, and how that was found: counted anew from links.csv and index.csv.
+
+What `preparing` concluded (its groups, and the test images near train of audit.json) is not taken over, so that a
+split that leaks is seen here whatever stands there. Shared is what a link means and how links make groups.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

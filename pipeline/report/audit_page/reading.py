@@ -26,7 +26,11 @@ class AuditedSet:
 
     @property
     def kept(self) -> pd.DataFrame:
-        return self.files[self.files["split"] != LEFT_OUT]
+        return kept_of(self.files)
+
+
+def kept_of(files: pd.DataFrame) -> pd.DataFrame:
+    return files[files["split"] != LEFT_OUT]
 
 
 def read_audited_set(raw: Path, prepared: Path) -> AuditedSet:
@@ -35,8 +39,8 @@ def read_audited_set(raw: Path, prepared: Path) -> AuditedSet:
     Raises:
         StudyError: a file is absent or damaged, or they do not belong together.
     """
-    held = load_prepared(prepared)
-    name = held.audit.dataset
+    held, audit = load_prepared(prepared), Audit.read(prepared)
+    name = audit.dataset
     files, links = _read_text(prepared / FILES, name), _read_text(prepared / LINKS, name)
     receipt = SourceReceipt.read_from(raw.with_suffix(".json"))
     splits = held.index.set_index("file")[["split", "group"]]
@@ -49,7 +53,7 @@ def read_audited_set(raw: Path, prepared: Path) -> AuditedSet:
         raise _inconsistent(prepared, name, f"{FILES} or {LINKS} is damaged: {error}") from None
     if strangers:
         raise _inconsistent(prepared, name, f"{FILES} does not list {min(strangers)!a}")
-    return AuditedSet(raw, receipt, held.audit, files.fillna({"split": LEFT_OUT}), links)
+    return AuditedSet(raw, receipt, audit, files.fillna({"split": LEFT_OUT}), links)
 
 
 def _read_text(path: Path, dataset: str) -> pd.DataFrame:

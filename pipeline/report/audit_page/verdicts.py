@@ -9,11 +9,12 @@ import pandas as pd
 from pipeline.report.audit_page.classes import absent, class_counts
 from pipeline.report.audit_page.likeness import is_across_labels, near_train, torn_groups
 from pipeline.report.audit_page.masks import mask_counts
-from pipeline.report.audit_page.reading import AuditedSet
+from pipeline.report.audit_page.reading import AuditedSet, kept_of
 from pipeline.report.audit_page.traits import TraitTable
 from pipeline.report.audit_page.words import counted, named
 
 Sign = Literal["fine", "look", "fault", "note"]
+TO_HEED: tuple[Sign, ...] = ("look", "fault")
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,11 @@ def _labels(audited: AuditedSet, groups: Sequence[pd.DataFrame]) -> Iterator[Ver
     files = sum(map(len, conflicts))
     told = f"{counted(len(conflicts), 'picture')} in {counted(files, 'file')}, dropped under each" if conflicts else "0"
     yield Verdict("look" if conflicts else "fine", "images under two labels", told)
-    mixed = [rows for rows in map(_kept, groups) if is_across_labels(rows)]
+    mixed = [rows for rows in map(kept_of, groups) if is_across_labels(rows)]
     told = (
         f"{counted(len(mixed), 'group')}, {counted(sum(map(len, mixed)), 'image')}, kept and flagged" if mixed else "0"
     )
     yield Verdict("look" if mixed else "fine", "look-alikes under two labels", told)
-
-
-def _kept(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["split"] != ""]
 
 
 def _files(audited: AuditedSet) -> Iterator[Verdict]:

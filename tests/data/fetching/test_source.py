@@ -101,7 +101,7 @@ AWKWARD = {
     "traversal": "leads out of the folder",
     "absolute_path": "leads out of the folder",
     "symlink": "is a link",
-    "bomb_45MB": "over 100 times its size",
+    "bomb_45MB": "over 200 times its size",
     "duplicate_names": "twice",
     "truncated": "damaged or incomplete",
     "html_error_page": "a web page",

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.fetching.archive import FREE_BYTES, MAX_RATIO, unpack
+from pipeline.data.fetching.archive import unpack
+from pipeline.data.fetching.limits import FREE_BYTES, MAX_RATIO
 from pipeline.errors import StudyError
 from tests.data.fetching.test_unpack import tarred, zipped
 from tests.data.sets import ignore
@@ -38,7 +39,7 @@ def unpacked(content: bytes) -> dict[str, bytes] | None:
     assert "\n" not in refusal
     assert not OUTSIDE.exists()
     assert all(path.startswith(f"{DEEP}/") for path in files)
-    assert sum(map(len, files.values())) <= max(2 * MAX_RATIO * len(content), FREE_BYTES)
+    assert sum(map(len, files.values())) <= max(MAX_RATIO * len(content), FREE_BYTES)
     return None if refusal else {path.removeprefix(f"{DEEP}/"): content for path, content in files.items()}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from pipeline.data.fetching import archive
+from pipeline.data.fetching import archive, limits
 from pipeline.data.fetching.archive import unpack
 from pipeline.data.fetching.archive_members import Member
 from pipeline.errors import StudyError
@@ -199,14 +199,14 @@ def test_nothing_is_written_before_all_of_it_is_checked(tmp_path: Path, pack, la
 
 def test_more_than_the_archive_says_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "BLOCK_BYTES", 10)
-    liar = Member(PurePosixPath("a.png"), 25, False, lambda: io.BytesIO(bytes(1000)))
+    liar = Member(PurePosixPath("a.png"), 25, 25, False, lambda: io.BytesIO(bytes(1000)))
     with (tmp_path / "a.png").open("wb") as target, pytest.raises(StudyError, match=r"a\.png has another size"):
         archive._copy(liar, target, "set.zip")
     assert (tmp_path / "a.png").stat().st_size == 30
 
 
 def test_folders_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(limits, "MAX_MEMBERS", 3)
     with pytest.raises(StudyError, match="holds more than 3 files"):
         unpacked(tmp_path, zipped({**GOOD, "ig/": b"", "ig/more/": b""}))
 

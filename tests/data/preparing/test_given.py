@@ -77,7 +77,7 @@ def test_a_validation_split_is_made_from_train_where_none_is_given(tmp_path: Pat
 
 def test_a_split_column_without_a_test_image_is_refused(tmp_path: Path) -> None:
     rows = {f"{name}_{number}.png": (name, "train") for name in "xy" for number in range(5)}
-    with pytest.raises(StudyError, match=r"index\.csv: no image that is left is given to test"):
+    with pytest.raises(StudyError, match=r"index\.csv: no image of x, y that is left is given to test"):
         prepare(make_set(tmp_path / "raw", rows))
 
 
@@ -116,3 +116,36 @@ def test_a_curated_list_groups_and_drops(tmp_path: Path) -> None:
     assert said["x_1.png"] == "left out by list.csv: blurred"
     assert said["x_2.png"] == "list.csv: axilla"
     assert said["x_0.png"].startswith("looks like y_0.png of another class")
+
+
+def test_a_patient_whose_image_is_a_copy_of_anothers_stays_with_that_other(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for name in ("0_a.png", "7_a.png"):  # patients 0 and 7 share a picture, of which one file is left out
+        write(raw / name, encoded(noise(900)))
+    _, index = prepare(make_set(raw, patients(), "file,class,who"), groups="who")
+    assert "7_a.png" not in index.index
+    assert index.loc[["0_a.png", "0_b.png", "7_b.png"], "group"].nunique() == 1
+    assert index.loc[["0_a.png", "0_b.png", "7_b.png"], "split"].nunique() == 1
+
+
+def test_a_copy_left_out_ties_its_patient_to_the_test_split(tmp_path: Path) -> None:
+    raw, rows = tmp_path / "raw", {}
+    for number, (file, (name, split)) in enumerate(given(3).items()):
+        rows[file] = (name, split, f"p{number}")
+    rows["x_train_1.png"] = ("x", "train", rows["x_train_0.png"][2])  # one patient, two images
+    for name in ("x_train_0.png", "x_test_0.png"):
+        write(raw / name, encoded(noise(901)))
+    audit, index = prepare(make_set(raw, rows, "file,class,split,who"), groups="who")
+    assert {"x_train_0.png", "x_train_1.png"}.isdisjoint(index.index)
+    assert "belongs together with x_test_0.png" in reasons(audit)["x_train_1.png"]
+
+
+def test_a_copy_left_out_keeps_its_curated_group_together(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    rows = {f"{name}_{number}.png": (name,) for name in "xy" for number in range(8)}
+    for name in ("x_0.png", "x_5.png"):
+        write(raw / name, encoded(noise(902)))
+    make_set(raw, rows, "file,class")
+    write(raw / "list.csv", b"file,group\nx_5.png,1\nx_7.png,1\n")
+    _, index = prepare(raw, curated="list.csv")
+    assert index.loc["x_0.png", "group"] == index.loc["x_7.png", "group"]

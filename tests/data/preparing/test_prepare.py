@@ -12,13 +12,14 @@ from PIL import Image
 from pipeline.data import DATASETS
 from pipeline.data.fetching.source import fetch_source
 from pipeline.data.images import square_image
-from pipeline.data.prepared import load_prepared
+from pipeline.data.prepared import Prepared, load_prepared
 from pipeline.data.preparing.prepare import prepare_dataset
 from pipeline.data.sets.busi import BUSI
 from pipeline.data.sets.pbc import PBC
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
 from pipeline.params import load_params
+from pipeline.records import Audit
 from tests.data.sets import PARAMS, SIDE, box, encoded, ignore, make_busi, make_classes, noise, prepare, reasons, write
 
 LENIENT = PARAMS.model_copy(update={"max_unreadable_fraction": 0.5})
@@ -59,6 +60,7 @@ def test_the_audit_counts_what_the_index_lists(raw: Path, tmp_path: Path) -> Non
         "index.csv",
         "links.csv",
         "masks.npy",
+        "set.json",
         "traits.csv",
     ]
 
@@ -86,10 +88,10 @@ def test_a_set_without_traits_lists_its_rows_alone(raw: Path, tmp_path: Path) ->
     assert load_prepared(tmp_path / "prepared").traits.shape == (12, 0)
 
 
-def test_a_set_without_masks_has_no_array_of_masks(tmp_path: Path) -> None:
+def test_the_array_of_masks_is_empty_where_there_are_none(tmp_path: Path) -> None:
     make_classes(tmp_path / "raw", PBC, 3)
     assert prepare(tmp_path / "raw", tmp_path / "prepared", spec=PBC).masks == 0
-    assert not (tmp_path / "prepared" / "masks.npy").exists()
+    assert np.load(tmp_path / "prepared" / "masks.npy").shape == (0, 16, 16)
     assert load_prepared(tmp_path / "prepared").masks is None
 
 
@@ -129,7 +131,7 @@ def test_a_failed_run_leaves_the_earlier_set(raw: Path, tmp_path: Path) -> None:
     write(raw / "top" / "benign" / "zero.png", b"")
     with pytest.raises(StudyError):
         prepare(raw, tmp_path / "prepared")
-    assert load_prepared(tmp_path / "prepared").audit == audit
+    assert Audit.read(tmp_path / "prepared") == audit
 
 
 def test_a_mask_that_does_not_fit_is_refused_with_both_sizes(raw: Path, tmp_path: Path) -> None:
@@ -239,32 +241,32 @@ BUSI_GROUPS = {
 }
 
 
-def prepare_sample(samples: Path, dataset: str, tmp_path: Path) -> Path:
+def load_sample(samples: Path, dataset: str, tmp_path: Path) -> tuple[Prepared, Audit]:
     params = EMBEDDED.datasets[dataset].model_copy(update={"source": str(samples / dataset)})
     raw, prepared = tmp_path / "raw", tmp_path / "prepared"
     fetch_source(DATASETS[dataset], params, EMBEDDED.phantom, raw, 1, ignore, "datasets.source")
-    prepare_dataset(DATASETS[dataset], params, EMBEDDED.preprocess, 0, raw, prepared, 2, ignore)
-    return prepared
+    audit = prepare_dataset(DATASETS[dataset], params, EMBEDDED.preprocess, 0, raw, prepared, 2, ignore)
+    return load_prepared(prepared), audit
 
 
 @pytest.mark.slow
 def test_the_real_ultrasound_sample(samples: Path, tmp_path: Path) -> None:
-    prepared = load_prepared(prepare_sample(samples, "busi", tmp_path))
-    assert prepared.audit.images_per_class == {"benign": 34, "malignant": 35, "normal": 35}
-    found = {frozenset(Path(file).name for file in group) for group in prepared.audit.duplicate_groups}
+    prepared, audit = load_sample(samples, "busi", tmp_path)
+    assert audit.images_per_class == {"benign": 34, "malignant": 35, "normal": 35}
+    found = {frozenset(Path(file).name for file in group) for group in audit.duplicate_groups}
     expected = {frozenset(f"{c} ({n}).png" for n in group) for c, groups in BUSI_GROUPS.items() for group in groups}
     assert found == expected
     assert prepared.index.groupby("group")["split"].nunique().max() == 1
-    assert list(reasons(prepared.audit)) == ["benign (4)_mask_1.png"]  # 555 x 465 px beside an image of 416 x 416
-    assert "555 x 465 px, its image 416 x 416 px" in prepared.audit.dropped[0].reason
+    assert list(reasons(audit)) == ["benign (4)_mask_1.png"]  # 555 x 465 px beside an image of 416 x 416
+    assert "555 x 465 px, its image 416 x 416 px" in audit.dropped[0].reason
 
 
 @pytest.mark.slow
 def test_the_real_cell_sample(samples: Path, tmp_path: Path) -> None:
-    prepared = load_prepared(prepare_sample(samples, "pbc", tmp_path))
+    prepared, audit = load_sample(samples, "pbc", tmp_path)
     assert prepared.images.shape == (638, 64, 64, 3)
-    assert {Path(entry.file).stem for entry in prepared.audit.dropped} == {"BA_988506", "BA_80990"}
-    assert prepared.audit.images_per_split["test"] == dict.fromkeys(PBC.classes, 16)
+    assert {Path(entry.file).stem for entry in audit.dropped} == {"BA_988506", "BA_80990"}
+    assert audit.images_per_split["test"] == dict.fromkeys(PBC.classes, 16)
     assert prepared.masks is None
 
 

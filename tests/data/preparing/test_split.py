@@ -71,7 +71,8 @@ def test_equal_seeds_split_alike_and_others_differently() -> None:
 
 
 def test_too_few_groups_of_a_class_are_refused_with_the_number_needed() -> None:
-    with pytest.raises(StudyError, match=r"class b: 2 different images left.*at least 3"):
+    message = r"class b: 2 different images left.*at least 3.*largest group holds 2 images.*lower.*duplicate_distance"
+    with pytest.raises(StudyError, match=message):
         split([0] * 5 + [1] * 4, [0, 1, 2, 3, 4, 5, 5, 6, 6])
 
 

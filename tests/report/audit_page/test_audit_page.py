@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline.data.sets.pbc import PBC
+from pipeline.records import Audit
 from tests.data.sets import encoded, make_busi, make_classes, noise, prepare, write
 from tests.report.audit_page.world import World, add_receipt
 
@@ -80,6 +81,16 @@ def test_what_was_left_out_or_flagged_is_listed_with_its_reason(world: World) ->
     assert "benign (2).png its mask is empty, but its class is benign" in page.sections["flagged"]
     assert "13 images in 3 classes entered the study" in page.sections[""]
     assert "5 files left out, 3 flagged" in page.sections[""]
+
+
+@pytest.mark.parametrize(
+    ("litter", "told"),
+    [(0, ""), (1, "1 further file in its folders is no image."), (2, "2 further files in its folders are no images.")],
+)
+def test_files_that_are_no_images_are_counted(own_world: World, litter: int, told: str) -> None:
+    audit = Audit.read(own_world.prepared)
+    audit.model_copy(update={"litter": litter}).write(own_world.prepared)
+    assert f"each with the reason. {told} Left out: 5".replace("  ", " ") in own_world.page().sections["left-out"]
 
 
 def test_the_source_is_told_with_its_hash_and_size(own_world: World) -> None:

@@ -1,5 +1,6 @@
 """What the parts of an audit are made of: tables read and refused, words, traits, masks, and the stage."""
 
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -10,12 +11,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows import runner
+from flows.audit import audit
 from flows.layout import audit_dir, prepared_dir, raw_dir
 from pipeline.errors import StudyError
 from pipeline.report.audit_page.masks import ENDS, coverages
 from pipeline.report.audit_page.traits import DETECTORS, trait_tables
 from pipeline.report.audit_page.words import in_bytes, printable, share
-from tests.report.audit_page.world import World
+from tests.report.audit_page.world import World, split_anew
 
 ROOT = Path(__file__).parents[3]
 
@@ -100,6 +103,32 @@ def test_what_is_said_of_the_detector_is_what_the_table_of_its_measurements_says
     assert f"precision was at least {precision}" in DETECTORS["burnt_in_marks"]
     assert f"recall at least {recall}" in " ".join(DETECTORS["burnt_in_marks"].split())
     assert "All 640 images of the real sample" in text
+
+
+def test_the_stage_names_the_page_and_each_line_to_heed(
+    own_world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    split_anew(own_world, {"near a.png": "train", "near b.png": "test"})
+    monkeypatch.chdir(own_world.folder)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(runner, "monitor", runner.Monitor())
+    for made, place in (
+        ("raw", raw_dir("busi")),
+        ("raw.json", Path("data/raw/busi.json")),
+        ("prepared", prepared_dir("busi")),
+    ):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Path(made).rename(place)
+    caplog.set_level(logging.INFO, logger="flows")
+    audit("busi")
+    told = [
+        record.getMessage() for record in caplog.records if record.name == "flows" and "busi" in record.getMessage()
+    ]
+    assert told[0].startswith("busi: fault: test images with a near-copy in train: 1: top/benign/near b.png")
+    assert "busi: look: unreadable images: 1 of 17: top/benign/zero.png" in told
+    assert told[-1] == "busi: the audit is data/audit/busi/audit.html"
+    assert (own_world.folder / "data/audit/busi/audit.html").is_file()
+    assert not any(": fine:" in line or ": note:" in line or "\n" in line for line in told)
 
 
 def test_the_stage_reads_and_writes_where_the_flow_does() -> None:

@@ -1,8 +1,13 @@
 """The first lines of an audit: what is in order, what is worth a look, and what must not be."""
 
+from typing import get_args
+
 import pandas as pd
 
-from pipeline.report.audit_page.likeness import near_train, picture_groups
+from pipeline.data.preparing.file_tables import EQUAL
+from pipeline.data.preparing.likeness import LinkMethod
+from pipeline.records import Audit
+from pipeline.report.audit_page.likeness import METHODS, near_train, picture_groups
 from pipeline.report.audit_page.reading import read_audited_set
 from tests.report.audit_page.world import Page, World, split_anew
 
@@ -42,8 +47,9 @@ def test_each_verdict_stands_on_the_page_with_a_sign_that_is_a_word(world: World
     assert "– note split: made by the study" in page.sections["verdicts"]
 
 
-def test_a_split_that_leaks_is_a_fault(own_world: World) -> None:
+def test_a_split_that_leaks_is_a_fault_whatever_the_record_says(own_world: World) -> None:
     split_anew(own_world, {"near a.png": "train", "near b.png": "test"})
+    assert Audit.read(own_world.prepared).test_images_near_train == 0
     found = own_world.found()
     assert found["test images with a near-copy in train"] == (
         "fault",
@@ -68,6 +74,10 @@ def test_images_of_one_patient_are_no_copies_of_each_other(own_world: World) -> 
     )
     links.assign(value=0).to_csv(own_world.prepared / "links.csv", index=False)
     assert picture_groups(read_audited_set(own_world.raw, own_world.prepared)) == []
+
+
+def test_every_method_that_links_images_is_told() -> None:
+    assert set(METHODS) == {EQUAL, *get_args(LinkMethod)}
 
 
 def test_look_alikes_under_two_labels_come_first(own_world: World) -> None:

@@ -10,7 +10,6 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.exceptions import InvalidHeader
 
 from pipeline.data.fetching.download.patience import Patience
 from pipeline.data.fetching.download.wanted import BY_HAND, Wanted
@@ -168,8 +167,8 @@ def _name(status: int) -> str:
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Seconds; the header gives them, or a date."""
+    """Seconds; the header gives them, or a date; None if it is absent, or nonsense such as a date in the year 99999."""
     try:
         return float(urllib3.Retry().parse_retry_after(response.headers["Retry-After"]))
-    except (KeyError, InvalidHeader, urllib3.exceptions.InvalidHeader):
+    except (KeyError, ValueError, OverflowError, urllib3.exceptions.InvalidHeader):
         return None

@@ -18,7 +18,7 @@ from pipeline.errors import StudyError
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 16
-CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-\d+/(?P<total>\d+|\*)")
+CONTENT_RANGE = re.compile(r"bytes (?P<first>[0-9]{1,18})-[0-9]+/(?P<total>[0-9]{1,18}|\*)")
 WEB_PAGE = "is a web page, not an archive: a login, a notice, or the page that leads to the file"
 
 
