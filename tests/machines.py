@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from filelock import FileLock
 
 from pipeline.files import sha256_of
 from tests.rings import ENTRY, make_scans
-from tests.study import ROOT, TINY, Study, make_study
+from tests.study import DVC_SITE_CACHE, ROOT, TINY, Study, make_study
 
 CHECKPOINT = "data/models/rings/swin/model.safetensors"
 STATUS_WHEN_DONE = {"publish": ["always changed"]}
@@ -97,7 +98,7 @@ def status(study: Study, *targets: str) -> dict[str, Any]:
     """What `dvc status --json` prints, without a new process."""
     from dvc.repo import Repo  # half a second
 
-    with chdir(study.folder), Repo() as repo:
+    with chdir(study.folder), mock.patch.dict(os.environ, DVC_SITE_CACHE_DIR=DVC_SITE_CACHE), Repo() as repo:
         return repo.status(targets=list(targets) or None)
 
 

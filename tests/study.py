@@ -13,6 +13,7 @@ import yaml
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
+DVC_SITE_CACHE = os.environ.get("DVC_SITE_CACHE_DIR", "/tmp/dvc-site")
 CODE = ["flows", "pipeline", "dvc.yaml", ".dvcignore", ".gitignore", "params.yaml"]
 
 # Two transformers, one dataset, a few images: small enough for seconds, large enough for every stage to have work.
@@ -103,5 +104,5 @@ def _environment() -> dict[str, str]:
         "PATH": path,
         "OMP_NUM_THREADS": "1",
         "PREFECT_PORT": str(free_port()),
-        "DVC_SITE_CACHE_DIR": os.environ.get("DVC_SITE_CACHE_DIR", "/tmp/dvc-site"),
+        "DVC_SITE_CACHE_DIR": DVC_SITE_CACHE,
     }

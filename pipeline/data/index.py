@@ -57,7 +57,7 @@ def scan_folder(folder: Path, spec: DatasetSpec, shown: str) -> Scan:
     classes = spec.classes or _classes_of(listed, outlines, told, spec, shown)
     named = {path: _class_of(path, replace(spec, classes=classes), told) for path in listed}
     found = [_image(path, named[path], outlines, told) for path in listed if named[path]]
-    _check_classes(shown, spec, classes, found)
+    _check_classes(shown, spec, classes, found, outlines.orphans)
     tables = {name.casefold() for name in (spec.layout.table, spec.layout.curated) if name}
     return Scan(
         classes=classes,
@@ -160,14 +160,21 @@ def _image(path: PurePosixPath, class_name: str, outlines: Outlines, told: Descr
     return ImageFile(str(path), class_name, tuple(map(str, row.masks or outlines.of(path))), row.split, row.group)
 
 
-def _check_classes(shown: str, spec: DatasetSpec, classes: tuple[str, ...], images: list[ImageFile]) -> None:
+def _check_classes(
+    shown: str,
+    spec: DatasetSpec,
+    classes: tuple[str, ...],
+    images: Sequence[ImageFile],
+    orphans: Sequence[PurePosixPath],
+) -> None:
     have = {image.class_name for image in images}
     missing = [name for name in classes if name not in have]
+    hint = f"; {orphans[0]} is called as a mask; rename such files if they are images" if orphans else ""
     if not images:
         needed = f"it needs a folder for each of {', '.join(classes)}" if classes else "give each class a folder"
-        raise StudyError(f"{shown}: no image of {spec.title}; {needed}")
+        raise StudyError(f"{shown}: no image of {spec.title}; {needed}{hint}")
     if missing:
-        raise StudyError(f"{shown}: no folder with images named {', '.join(missing)}; every class needs one")
+        raise StudyError(f"{shown}: no folder with images named {', '.join(missing)}; every class needs one{hint}")
     if surplus := sorted(have - set(classes)):
         raise StudyError(f"{shown}: class {surplus[0]} stands in its table, but not under classes in params.yaml")
     if spec.labelled and len(classes) < 2:

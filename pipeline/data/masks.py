@@ -59,6 +59,8 @@ def sort_out(files: Sequence[PurePosixPath], masks_folder: str, classes: Collect
     owners, orphans = _beside(outside, classes, told)
     images = [path for path in outside if path not in owners and path not in orphans]
     mirrored, lost, unclear = _mirrored(inside, images, masks_folder)
+    keys = {image_key(path) for path in images}
+    lost += [mask for mask, key in owners.items() if key not in keys]  # its image is itself a mask
     masks: dict[str, list[PurePosixPath]] = {}
     for mask, key in sorted((owners | mirrored).items(), key=lambda item: str(item[0])):
         masks.setdefault(key, []).append(mask)

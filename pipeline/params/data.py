@@ -48,7 +48,7 @@ class DatasetParams(Section):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # of the archive
     size_bytes: Count | None = None  # of the archive
     kind: Text | None = None  # a public set, folder or medmnist; absent: the public set of this name
-    duplicate_distance: Annotated[int, Field(ge=0, le=32)]  # bits; at 32 of 64 any two images are alike
+    duplicate_distance: Annotated[int, Field(ge=0, le=16)]  # bits of 64; from 10 on unlike images meet
     overlap_correlation: Fraction | None = None  # absent: shifted cuts of one field are not sought
     curated: Text | None = None
     table: Text | None = None

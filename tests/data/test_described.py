@@ -53,6 +53,35 @@ def test_unlisted_images_and_absent_files_are_named(tmp_path: Path) -> None:
     assert [image.file for image in found.images] == ["1.png", "2.png"]
 
 
+def test_a_bare_name_means_an_image_or_a_mask_by_its_column(tmp_path: Path) -> None:
+    touch(tmp_path, "images/1.png", "images/2.png", "masks/1.png", "masks/2.png")
+    found = scan(tmp_path, HEAD + "1.png,x,train,p,2.png\n2.png,y,train,p,\n")
+    assert [(image.file, image.masks) for image in found.images] == [
+        ("images/1.png", ("masks/2.png",)),
+        ("images/2.png", ()),
+    ]
+    assert (found.unlisted, found.litter) == ((), 0)
+
+
+def test_a_mask_does_not_stand_in_for_its_absent_image(tmp_path: Path) -> None:
+    touch(tmp_path, "images/1.png", "images/2.png", "masks/1.png", "masks/3.png")
+    found = scan(tmp_path, "file,class,patient\n1.png,x,p\n2.png,y,p\n3.png,x,p\n/home/me/images/3.png,x,p\n")
+    assert found.absent == ("3.png", "/home/me/images/3.png")
+
+
+def test_files_that_are_called_as_masks_are_images_where_the_table_says_so(tmp_path: Path) -> None:
+    touch(tmp_path, "masks/1.png", "x/a_mask.png", "y/2.png")
+    found = scan(tmp_path, "file,class,patient\nmasks/1.png,x,p\na_mask.png,y,p\n2.png,y,p\n")
+    assert [image.file for image in found.images] == ["masks/1.png", "x/a_mask.png", "y/2.png"]
+
+
+def test_files_named_as_masks_are_not_unlisted(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png", "outlines/one.png", "outlines/two.png")
+    found = scan(tmp_path, HEAD + "1.png,x,train,p,one.png\n2.png,y,train,p,/home/me/outlines/two.png\n")
+    assert [image.masks for image in found.images] == [("outlines/one.png",), ("outlines/two.png",)]
+    assert found.unlisted == ()
+
+
 def test_a_byte_order_mark_and_spaces_do_no_harm(tmp_path: Path) -> None:
     touch(tmp_path, "1.png", "2.png")
     assert len(scan(tmp_path, "\ufeffFile , Class,Patient\n 1.png , x,p\n2.png,y ,p\n").images) == 2
@@ -64,6 +93,17 @@ REFUSED = {
     "an empty cell": ("file,class,patient\n1.png,x,p\n2.png,,p\n", "class is empty for 2.png; fill it"),
     "an empty patient": ("file,class,patient\n1.png,x,\n2.png,y,p\n", "patient is empty for 1.png"),
     "a strange split": (HEAD + "1.png,x,later,p,\n", "split later is unknown; choose from train, validation, test"),
+    "no file of the set": ("file,class,patient\nlost.png,x,p\n", "names no image of the set; its first row names lost"),
+    "no rows": ("file,class,patient\n", "names no image of the set, as it has no rows"),
+    "an empty file": ("file,class,patient\n1.png,x,p\n,y,p\n", "file is empty in 1 rows"),
+    "its own mask": (
+        HEAD + "1.png,x,train,p,1.png\n",
+        "names a/1.png as an image and as a mask; write the path of each",
+    ),
+    "two paths": (
+        "file,class,patient\n1.png,x,p\n/b/2.png,y,p\n/c/2.png,y,p\n",
+        "a/2.png twice (as /b/2.png and as /c/",
+    ),
     "two rows": ("file,class,patient\n1.png,x,p\n1,y,p\n", "lists a/1.png twice"),
     "two files": ("file,class,patient\n3.png,x,p\n", "3.png may be a/3.png or b/3.png; write the path"),
     "an absent mask": (HEAD + "1.png,x,train,p,m.png\n", "names the mask m.png, which the set lacks"),

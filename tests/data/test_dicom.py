@@ -1,9 +1,11 @@
 """DICOM files made up on the spot, each rule worked out by hand; skipped where pydicom is absent."""
 
+import logging
 import subprocess
 import sys
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +224,11 @@ def test_a_mask_counts_as_it_is_stored(kind: str) -> None:
     assert (decode_mask(dicom(np.stack([box()] * 3, axis=2), "RGB")) == (box() > 0)).all()
 
 
+def test_a_map_of_labels_may_be_a_dicom_file() -> None:
+    values = RAMP % 4
+    assert (decode_mask(dicom(values)) == (values > 0)).all()
+
+
 def test_the_square_of_a_dicom_file_is_that_of_the_same_picture_in_png() -> None:
     assert (square_image(dicom(RGB, "RGB"), 8) == square_image(encoded(RGB), 8)).all()
 
@@ -362,6 +369,45 @@ def test_nothing_of_the_header_is_kept_or_said(tmp_path: Path) -> None:
     file = write(tmp_path / "a.dcm", saved(odd))
     read = subprocess.run([sys.executable, "-c", READ, file], cwd=ROOT, capture_output=True, text=True, check=True)
     assert (read.stdout, read.stderr) == ("{}\n", "")
+
+
+SETTINGS = """
+import logging, sys, warnings
+import pydicom
+from pipeline.data import images
+
+def settings():
+    return pydicom.config.settings.reading_validation_mode, logging.getLogger("pydicom").level, warnings.filters[:]
+
+before = settings()
+from pipeline.data import dicom
+assert settings() == before, "imported"
+images.decode_image(open(sys.argv[1], "rb").read())
+assert settings() == before, "an image"
+try:
+    images.decode_image(bytes(128) + b"DICM")
+except images.UnreadableError:
+    assert settings() == before, "a refusal"
+    print("as before")
+"""
+
+
+def test_what_others_hear_of_pydicom_is_left_as_it_is(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.dcm", dicom(RAMP))
+    read = subprocess.run([sys.executable, "-c", SETTINGS, file], cwd=ROOT, capture_output=True, text=True)
+    assert (read.stdout, read.stderr) == ("as before\n", "")
+
+
+def settings_of_pydicom() -> tuple[object, ...]:
+    return pydicom.config.settings.reading_validation_mode, logging.getLogger("pydicom").level, warnings.filters[:]
+
+
+def test_threads_leave_what_others_hear_of_pydicom_as_it_is() -> None:
+    before = settings_of_pydicom()
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(decode_image, [dicom(RAMP)] * 40))
+    assert {image.tobytes() for image in read} == {read[0].tobytes()}
+    assert settings_of_pydicom() == before
 
 
 def test_without_pydicom_a_dicom_file_is_refused_by_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The decoder, over every oddity that an image file can have."""
 
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
@@ -158,6 +159,22 @@ def test_a_mask_is_read_alike_from_every_mode(white: int) -> None:
 def test_soft_edges_of_a_mask_count_from_half_of_white_on() -> None:
     row = np.repeat(np.array([[0, 127, 128, 255]], dtype=np.uint8), 5, axis=1)
     assert (decode_mask(encoded(np.repeat(row, 20, axis=0)))[0] == (row[0] >= 128)).all()
+
+
+@pytest.mark.parametrize("kind", ["L", "RGB", "I;16"])
+@pytest.mark.parametrize("labels", [(3,), (1, 2), (31,), (1, 2, 3, 4, 5, 6, 7)])
+def test_every_label_of_a_map_of_labels_counts(labels: tuple[int, ...], kind: str) -> None:
+    row = np.array([0, *labels, *[0] * 20], dtype=np.uint16 if kind == "I;16" else np.uint8)
+    picture = Image.fromarray(np.tile(row, (20, 1)))
+    mask = decode_mask(encoded(picture.convert("RGB") if kind == "RGB" else picture))
+    assert (mask == (row > 0)).all()
+
+
+@pytest.mark.parametrize("values", [range(9), (0, 32), (0, 1, 2, 255), (3, 4)])
+def test_what_is_no_map_of_labels_counts_from_half_of_white_on(values: Sequence[int]) -> None:
+    """Too many values, too large ones, white among them, no ground."""
+    row = np.array([*values] * 4, dtype=np.uint8).repeat(3)
+    assert (decode_mask(encoded(np.tile(row, (20, 1)))) == (row >= 128)).all()
 
 
 def test_specks_of_compression_are_no_mask() -> None:

@@ -8,7 +8,8 @@ import pytest
 from pipeline.data.index import Scan, scan_folder
 from pipeline.data.sets.busi import BUSI
 from pipeline.errors import StudyError
-from tests.data.sets import make_classes, write
+from pipeline.spec import Layout
+from tests.data.sets import make_classes, own_spec, write
 
 
 def scan(folder: Path) -> Scan:
@@ -72,6 +73,25 @@ def test_litter_strays_and_planted_tags_are_no_images(tmp_path: Path) -> None:
     assert len(found.images) == 3
     assert found.strays == ("figure.png",)
     assert found.litter == 6
+
+
+def test_the_tables_of_the_set_are_no_litter(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png", "notes.txt", "meta/List.csv")
+    write(tmp_path / "index.csv", b"file,class\n1.png,x\n2.png,y\n")
+    spec = own_spec(layout=Layout(table="index.csv", curated="list.csv"))
+    assert scan_folder(tmp_path, spec, "the set").litter == 1
+
+
+def test_dicom_files_without_suffix_are_known_by_their_content(tmp_path: Path) -> None:
+    make_classes(tmp_path, BUSI)
+    for name in ("IM000001", "1.2.840.113619.2.1", ".hidden", "notes.txt"):
+        write(tmp_path / "benign" / name, bytes(128) + b"DICM")
+    write(tmp_path / "benign" / "README", b"x" * 200)
+    write(tmp_path / "benign" / "short", b"DICM")
+    found = scan(tmp_path)
+    named = ["1.2.840.113619.2.1", "IM000001", "benign_0.png"]
+    assert [image.file for image in found.images if image.class_name == "benign"] == [f"benign/{n}" for n in named]
+    assert found.litter == 4
 
 
 def test_a_missing_class_is_refused_by_its_name(tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ REFUSED = {
     "no table": ("mine", {"kind": "folder", "groups": "patient"}, r"datasets\.mine\.groups: .* add datasets\.mine\.t"),
     "a trait": ("mine", {"kind": "folder", "traits": ["age"]}, r"traits: unknown age; choose from acquisition_batch"),
     "a class": ("mine", {"kind": "folder", "classes": ["a", "b"], "without_evidence": ["c"]}, "c is none of the class"),
+    "two tables of one name": (
+        "m",
+        {"kind": "folder", "table": "a/t.csv", "curated": "/b/T.csv"},
+        r"datasets\.m\.curated: is called T\.csv, as",
+    ),
     "a table for MedMNIST": ("m", {"kind": "medmnist", "table": "t.csv"}, "neither table nor masks"),
 }
 
@@ -72,10 +77,10 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def test_the_classes_are_the_folders_that_hold_images(tmp_path: Path) -> None:
-    touch(tmp_path, "top/no finding/1.png", "top/Pneumonia/a/2.jpg", "top/Pneumonia/3.dcm", "notes.txt", "top/x.csv")
+    touch(tmp_path, "top/no finding/1.png", "top/Pneumonia/2.jpg", "top/Pneumonia/3.dcm", "notes.txt", "top/x.csv")
     touch(tmp_path, "masks/no finding/9.png")
     found = scan_folder(tmp_path, own_spec(layout=Layout(masks="masks")), "the set")
-    assert found.classes == ("Pneumonia", "a", "no finding")
+    assert found.classes == ("Pneumonia", "no finding")
     assert found.orphan_masks == ("masks/no finding/9.png",)
 
 

@@ -48,5 +48,5 @@ def check_room(needed: int, room: int, folder: Path, shown: str) -> None:
     if needed > room:
         raise StudyError(
             f"{shown}: its images take {needed:,} bytes, but only {room:,} are to spare in {folder.absolute()}; free "
-            f"some space, or {BY_HAND}"
+            "some space"
         )

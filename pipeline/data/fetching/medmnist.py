@@ -11,8 +11,8 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -128,15 +128,15 @@ def _images(members: Members, split: str, shown: str) -> Iterator[UInt8[np.ndarr
             yield np.frombuffer(_exactly(stream, _bytes_of(shape[1:])), dtype=np.uint8).reshape(shape[1:])
 
 
-def _opened(members: Members, array: str, shown: str) -> IO[bytes]:
+def _opened(members: Members, array: str, shown: str) -> BufferedIOBase:
     member = members[f"{array}.npy"]
     check_member(member.size, member.packed, member.path.name, shown)
     stream = member.open()
-    assert stream is not None  # as a tar gives for folders
+    assert isinstance(stream, BufferedIOBase)  # as zips and tars give it of a file
     return stream
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+def _header(stream: BufferedIOBase) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of the array that follows."""
     if npy.read_magic(stream) != (1, 0):
         raise ValueError("an array with a header of over 64 KiB")
@@ -153,7 +153,7 @@ def _bytes_of(shape: tuple[int, ...]) -> int:
     return math.prod(shape)
 
 
-def _exactly(stream: IO[bytes], size: int) -> bytes:
+def _exactly(stream: BufferedIOBase, size: int) -> bytes:
     parts = []
     while size:
         part = stream.read(size)

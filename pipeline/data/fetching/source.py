@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from pipeline.data.fetching.archive import unpack
 from pipeline.data.fetching.download import download
+from pipeline.data.fetching.limits import check_room, room_in
 from pipeline.data.fetching.medmnist import unpack_medmnist
 from pipeline.data.index import ImageFile, scan_folder
 from pipeline.data.names import is_hidden, is_image_file, list_files
@@ -51,7 +52,8 @@ def fetch_source(
 ) -> SourceReceipt:
     """Fill `folder` with the images and masks of the set in its archive's own layout; whole, or not at all.
 
-    The receipt is written beside it, to <folder>.json.
+    The receipt is written beside it, to <folder>.json. What was fetched before stays where the source is not on this
+    machine: whoever pulled the images need not have the archive.
 
     Args:
         key: of params.yaml, under which the source stands; for messages.
@@ -59,6 +61,11 @@ def fetch_source(
     Raises:
         StudyError: the source is absent, is not the one that is pinned or cannot be trusted, or a class has no image.
     """
+    if before := _fetched_before(folder, params):
+        log.warning(
+            "%s: %s is not here; the images that were fetched from it stay", spec.name, source_name(params.source)
+        )
+        return before
     if params.source == PHANTOM:
         found, section = Located(Path(), PHANTOM), phantom_section(spec.kind, phantom_params, key)
         fill: Callable[..., int | None] = partial(
@@ -83,6 +90,18 @@ def fetch_source(
     )
     receipt.write_to(folder.with_suffix(".json"))
     return receipt
+
+
+def _fetched_before(folder: Path, params: DatasetParams) -> SourceReceipt | None:
+    """The receipt of what lies in `folder`, if it is of this source and the source itself is not here."""
+    path, table_names = Path(params.source).expanduser(), {Path(value).name for _, value in _tables_of(params)}
+    told_by = folder.with_suffix(".json")
+    is_elsewhere = params.source != PHANTOM and not is_address(params.source) and not path.exists()
+    if not (is_elsewhere and folder.is_dir() and told_by.is_file()):
+        return None
+    receipt = SourceReceipt.read_from(told_by)
+    same = receipt.source == source_name(params.source) and params.sha256 in (None, receipt.sha256)
+    return receipt if same and table_names <= {each.name for each in folder.rglob("*")} else None
 
 
 def phantom_section(kind: str, params: PhantomParams, key: str) -> CellPhantomParams | UltrasoundPhantomParams:
@@ -155,13 +174,15 @@ def copy_images(
         kept_names: further files to copy, by their names in lower case.
 
     Raises:
-        StudyError: the folder to fill lies within the source.
+        StudyError: the folder to fill lies within the source, or on a disk without room.
     """
     if folder.resolve().is_relative_to(source.resolve()):
         raise StudyError(f"{source}: holds the place it is to be copied to; move the images elsewhere")
     paths = list_files(source, str(source))
     wanted = [path for path in paths if is_image_file(source, path) or path.name.casefold() in kept_names]
     wanted = [path for path in wanted if not is_hidden(path) and (source / path).is_file()]
+    folder.mkdir(parents=True, exist_ok=True)
+    check_room(sum((source / path).stat().st_size for path in wanted), room_in(folder), folder, str(source))
     for done, path in enumerate(wanted, start=1):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, folder / path)
@@ -202,8 +223,8 @@ def _warn_of_names(name: str, images: Iterable[ImageFile]) -> None:
     named = sum(len(one.group) >= TELLING_LETTERS and one.group.casefold() in one.file.casefold() for one in images)
     if named:
         log.warning(
-            "%s: %d files are called by their patient or group; names go into every table and report, so rename files "
-            "and folders first if nobody may know",
+            "%s: files called by their patient or group: %d; names go into every table and report, so rename files and "
+            "folders first if nobody may know",
             name, named,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ misses are shifted cuts of one field (`overlaps.py`) and other views of one lesi
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import imagehash
 import numpy as np
@@ -29,17 +29,16 @@ def close_pairs(hashes: UInt64[np.ndarray, " n"], distance: int) -> Int64[np.nda
     """Positions of two images, the earlier first, and the bits in which they differ, at most `distance`.
 
     Of images with equal hashes only the first is compared with others, and stands for them: the pairs link the same
-    images as all pairs would. Two hashes that differ in d bits agree in one of d + 1 bands, so only those that share a
-    band are compared (multi-index hashing: Norouzi, Punjani and Fleet, CVPR 2012). That pays while bands are long: it
-    spares 99.9 % of the comparisons at a distance of 4, 93 % at 8, half at 12 and none from 16 on. What is left grows
-    with the square of the images (17,092: 0.4 s at 8, 7 s at 16).
+    images as all pairs would. Two hashes that differ in d bits agree in two of d + 2 bands, so only those that share
+    two are compared (after Norouzi, Punjani and Fleet, Fast Search in Hamming Space, CVPR 2012): of 17,092 hashes drawn
+    by chance 0.7 % of all pairs at a distance of 8, and four times as many hashes take ten times as long.
     """
     unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     stand_in = first[inverse]
     copies = np.flatnonzero(stand_in != np.arange(len(hashes)))
     same = np.stack([stand_in[copies], copies, np.zeros_like(copies)], axis=1)
     found = [np.empty((0, 3), dtype=np.int64)]
-    for pair in _sharing_a_band(unique, distance + 1):
+    for pair in _sharing_two_bands(unique, distance + 2):
         bits = np.bitwise_count(unique[pair[:, 0]] ^ unique[pair[:, 1]])
         close = np.column_stack([np.sort(first[pair], axis=1), bits])
         found.append(close[bits <= distance])
@@ -60,11 +59,12 @@ def in_order_of_appearance(groups: Int64[np.ndarray, " n"]) -> Int64[np.ndarray,
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)
 
 
-def _sharing_a_band(hashes: UInt64[np.ndarray, " n"], bands: int) -> Iterator[Int64[np.ndarray, "pairs 2"]]:
-    """Positions of hashes that are equal in one of the bands; memory grows with the number of hashes."""
+def _sharing_two_bands(hashes: UInt64[np.ndarray, " n"], bands: int) -> Iterator[Int64[np.ndarray, "pairs 2"]]:
+    """Positions of hashes that are equal in two of the bands; memory grows with the number of hashes."""
     borders = np.linspace(0, HASH_BITS, bands + 1).astype(int)
-    for low, high in pairwise(borders):
-        codes = (hashes >> np.uint64(low)) & np.uint64(2 ** int(high - low) - 1)
+    masks = [np.uint64(2**high - 2**low) for low, high in pairwise(borders.tolist())]
+    for one, other in combinations(masks, 2):
+        codes = hashes & (one | other)
         order = np.argsort(codes, kind="stable")
         ranked = codes[order]
         for gap in range(1, len(hashes)):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data import DATASETS, get
+from pipeline.data import DATASETS, get, spec_of
 from pipeline.data.fetching.source import fetch_source
 from pipeline.errors import StudyError
 from pipeline.params import DatasetParams, PhantomParams, load_params
@@ -116,3 +116,82 @@ def test_real_awkward_archives(samples: Path, tmp_path: Path, name: str) -> None
     with pytest.raises(StudyError, match=AWKWARD[name]):
         fetch(samples / "awkward" / "zip" / f"{name}.zip", tmp_path / "raw", "pbc")
     assert not list(tmp_path.iterdir())
+
+
+TABLE = b"file,class,patient\n1.png,ill,Anna-1\n2.png,well,Ben\n"
+
+
+def fetch_own(tmp_path: Path, *tables: str, archive: bool = False, **keys: str) -> list[str]:
+    """The tables that came, of a set of two images that holds `tables`."""
+    source = tmp_path / "source"
+    for name in tables:
+        write(source / name, TABLE)
+    for name in ("1.png", "2.png"):
+        write(source / name, IMAGE)
+    place = shutil.make_archive(str(tmp_path / "set"), "zip", source) if archive else str(source)
+    params = DatasetParams.model_validate({"source": place, "duplicate_distance": 4, "kind": "folder", **keys})
+    fetch_source(spec_of("mine", params), params, PHANTOM, tmp_path / "raw", 1, ignore, "datasets.mine.source")
+    return [name for name in files(tmp_path / "raw") if not name.endswith(".png")]
+
+
+@pytest.mark.parametrize("archive", [False, True])
+@pytest.mark.parametrize(
+    ("value", "tables", "came"),
+    [
+        ("INDEX.csv", ["index.csv", "notes.csv"], ["index.csv"]),
+        ("list[1].csv", ["list[1].csv", "list1.csv"], ["list[1].csv"]),
+        ("meta/t.csv", ["Meta/t.csv", "t.csv", "old/t.csv"], ["Meta/t.csv"]),
+        ("./t.csv", ["meta/t.csv", "t.csv"], ["t.csv"]),
+    ],
+)
+def test_a_table_in_the_set_comes_by_its_name_or_path(
+    tmp_path: Path, value: str, tables: list[str], came: list[str], archive: bool
+) -> None:
+    assert fetch_own(tmp_path, *tables, table=value, archive=archive) == came
+
+
+def test_a_table_outside_the_set_takes_the_place_of_its_like(tmp_path: Path) -> None:
+    outside = write(tmp_path / "elsewhere" / "index.csv", TABLE.replace(b"1.png,ill", b"1.png,sick"))
+    assert fetch_own(tmp_path, "meta/index.csv", "notes.csv", table=str(outside)) == ["index.csv"]
+    assert (tmp_path / "raw" / "index.csv").read_bytes() == outside.read_bytes()
+
+
+def test_a_table_that_is_nowhere_is_refused_by_its_key(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"datasets\.mine\.table: meta/t\.csv: no such file, neither in the set nor"):
+        fetch_own(tmp_path, "t.csv", "other/t.csv", table="meta/t.csv")
+
+
+def test_a_fault_of_the_table_is_told_by_its_name_not_by_a_place_of_ours(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", b"file,class\n1.png,ill,well\n")
+    with pytest.raises(StudyError, match=r"^t\.csv: line 2 has 3 cells"):
+        fetch_own(tmp_path, table=str(tmp_path / "t.csv"))
+
+
+def test_names_that_tell_who_the_patient_is_are_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("ANNA-1/a.png", "Ben/b.png"):
+        write(tmp_path / "source" / name, IMAGE)
+    write(tmp_path / "patients.csv", b"file,class,patient\na.png,ill,Anna-1\nb.png,well,Ben\n1.png,ill,Clara\n")
+    fetch_own(tmp_path, table=str(tmp_path / "patients.csv"), groups="patient")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "mine: files called by their patient or group: 1; names go into every table and report, so rename files and "
+        "folders first if nobody may know"
+    ]
+
+
+def test_dicom_files_without_suffix_are_copied_and_other_files_are_not(tmp_path: Path) -> None:
+    source = make_classes(tmp_path / "source", DATASETS["busi"])
+    write(source / "benign" / "IM000001", bytes(128) + b"DICM")
+    write(source / "benign" / "README", bytes(200))
+    assert fetch(source, tmp_path / "raw") == ["benign/IM000001", *(f"{n}/{n}_0.png" for n in DATASETS["busi"].classes)]
+
+
+def test_what_was_fetched_stays_where_its_source_is_no_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = make_busi(tmp_path / "source", 2)
+    before = fetch(source, tmp_path / "raw")
+    shutil.rmtree(source)
+    assert fetch(source, tmp_path / "raw") == before
+    assert "is not here; the images that were fetched from it stay" in caplog.text
+    with pytest.raises(StudyError, match="no such file or folder"):
+        fetch(tmp_path / "another", tmp_path / "raw")

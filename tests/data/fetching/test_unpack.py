@@ -148,9 +148,18 @@ REFUSED = {
     "double name": (with_double_name(), "holds ig/a.png twice"),
     "double across": (zipped({"ig/a.png": IMAGE, "inner.zip": zipped({"ig/a.png": IMAGE})}), "holds ig/a.png twice"),
     "encrypted": (encrypted(), "'ig/a.png' is encrypted"),
-    "bomb": (zipped({"ig/a.png": bytes(30_000_000)}), "'ig/a.png' unpacks to 30,000,000 bytes, over 200 times its size.*unpack it by hand"),
-    "tar bomb": (tarred({"ig/a.png": bytes(30_000_000)}), "'ig/a.png' unpacks to 30,000,000 bytes, over 200 times its size.*unpack it by hand"),
-    "inner bomb": (zipped({"inner.zip": zipped({"ig/a.png": bytes(30_000_000)})}), "'ig/a.png' unpacks to 30,000,000 bytes, over 200 times its size.*unpack it by hand"),
+    "bomb": (
+        zipped({"ig/a.png": bytes(30_000_000)}),
+        "'ig/a.png' unpacks to 30,000,000 bytes, over 200 times its size.*unpack it by hand",
+    ),
+    "tar bomb": (
+        tarred({"ig/a.png": bytes(30_000_000)}),
+        "'ig/a.png' unpacks to 30,000,000 bytes, over 200 times its size.*unpack it by hand",
+    ),
+    "inner bomb": (
+        zipped({"inner.zip": zipped({"ig/a.png": bytes(30_000_000)})}),
+        "'ig/a.png' unpacks to 30,000,000 bytes, over 200 times its size.*unpack it by hand",
+    ),
     "three deep": (nested(2), "nested too deep"),
     "web page": (b"\n<!DOCTYPE html><html><title>403 Forbidden</title></html>", "a web page, not an archive"),
     "truncated": (zipped({"ig/a.png": IMAGE})[:-30], "damaged or incomplete"),
@@ -171,12 +180,12 @@ def test_a_hostile_or_broken_archive_is_refused(tmp_path: Path, case: str) -> No
 
 def test_masks_that_shrink_as_bombs_do_are_unpacked(tmp_path: Path) -> None:
     masks = {f"masks/{number}.bmp": encoded(box(2048, 2048), "BMP") for number in range(4)}
-    assert len(zipped(masks)) < sum(map(len, masks.values())) / 500
+    assert len(zipped(masks)) < sum(map(len, masks.values())) / 200
     for pack in (zipped, tarred):
         assert unpacked(tmp_path / pack.__name__, pack(masks)) == masks
 
 
-def test_a_file_of_another_kind_may_swell_as_it_stays_packed(tmp_path: Path) -> None:
+def test_what_is_no_image_may_swell_as_it_stays_in_the_zip(tmp_path: Path) -> None:
     assert unpacked(tmp_path, zipped({"ig/a.png": IMAGE, "ig/a.nii": bytes(30_000_000)})) == {"ig/a.png": IMAGE}
 
 
@@ -184,7 +193,7 @@ def test_a_file_of_another_kind_may_swell_as_it_stays_packed(tmp_path: Path) -> 
 def test_many_small_bombs_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack) -> None:
     monkeypatch.setattr(limits, "FREE_BYTES", 9_000_000)
     bombs = {f"ig/{number}.png": bytes(1_000_000) for number in range(10)}
-    with pytest.raises(StudyError, match="over 9,000,000 bytes and over 200 times its size.*unpack it by hand"):
+    with pytest.raises(StudyError, match=r"over 9,000,000 bytes and over 200 times its size.*unpack it by hand"):
         unpacked(tmp_path, pack(bombs))
     assert not list((tmp_path / "target").iterdir())
 
@@ -198,7 +207,7 @@ def test_bombs_in_several_inner_archives_are_one(tmp_path: Path, monkeypatch: py
 
 def test_more_files_than_any_set_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_MEMBERS", 1)
-    with pytest.raises(StudyError, match="holds more than 1 files.*unpack it by hand and give the folder's path"):
+    with pytest.raises(StudyError, match=r"holds more than 1 files.*unpack it by hand and give the folder's path"):
         unpacked(tmp_path, zipped({"ig/a.png": IMAGE, "ig/b.png": IMAGE}))
 
 
@@ -208,7 +217,9 @@ def test_what_the_disk_cannot_hold_is_refused_before_any_of_it_is_written(
 ) -> None:
     monkeypatch.setattr(limits, "RESERVE_BYTES", 1 << 60)
     place = re.escape(str(tmp_path / "target"))
-    with pytest.raises(StudyError, match=f"take {2 * len(IMAGE):,} bytes, but only 0 are to spare in {place}; free some"):
+    with pytest.raises(
+        StudyError, match=f"take {2 * len(IMAGE):,} bytes, but only 0 are to spare in {place}; free some"
+    ):
         unpacked(tmp_path, pack({"ig/a.png": IMAGE, "ig/b.png": IMAGE, "ig/readme.txt": IMAGE}))
     assert not list((tmp_path / "target").iterdir())
 

@@ -45,8 +45,11 @@ def test_a_chain_of_small_distances_is_one_group() -> None:
     assert groups_of([0b0, 0b1111, 0b11, 0xFF << 40], 2) == [0, 0, 0, 1]
 
 
-def test_many_equal_images_cost_no_more_than_one() -> None:
-    assert max(groups_of([0] * 20_000, 8)) == 0
+def test_of_many_equal_images_only_the_first_is_compared() -> None:
+    hashes = np.array([0] * 20_000 + [1], dtype=np.uint64)  # of which all pairs are 200 million
+    pairs = close_pairs(hashes, 8)
+    assert pairs[:-1].tolist() == [[0, copy, 0] for copy in range(1, 20_000)]
+    assert pairs[-1].tolist() == [0, 20_000, 1]
 
 
 def test_the_hash_survives_gain_and_size_but_tells_pictures_apart() -> None:

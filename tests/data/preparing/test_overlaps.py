@@ -192,8 +192,43 @@ def test_few_descriptions_are_compared_all_with_all(flips: list[tuple[int, set[i
     assert list(zip(*np.divmod(alike, len(flips)), strict=True)) == expected
 
 
-def test_the_work_grows_with_the_images_and_not_with_their_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlaps, "COMPARISONS", 0)  # as if there were millions of corners: two neighbours each
+def test_the_pairs_found_grow_with_the_corners_and_not_with_their_square() -> None:
+    """Of k corners that all look alike, k (k - 1) / 2 pairs do."""
+    found = {k: len(look_alikes(np.zeros((k, 32), np.uint8), np.arange(k))) for k in (10, 1_000, 10_000)}
+    assert found[10] == 10 * 9 // 2
+    assert found[1_000] < 1_000 * overlaps.MOST_REACH
+    assert found[10_000] < 11 * found[1_000]
+
+
+def test_of_millions_of_corners_each_meets_its_next_two_and_all_images_are_linked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overlaps, "COMPARISONS", 0)  # as if there were so many
     images = [field(11, 120, 120)] * 40
     assert len(voted(images)) == 2 * 40 - 3
     assert groups(found(images), 40) == {frozenset(range(40))}
+
+
+def test_of_many_images_the_strongest_corners_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = [local_features(Image.fromarray(noise(seed, 400, 400))) for seed in range(3)] + [overlaps.NO_FEATURES]
+    counts = [len(one.places) for one in features]
+    monkeypatch.setattr(overlaps, "CORNERS", 3 * 250)
+    kept = overlaps.the_strongest(features)
+    assert min(counts[:3]) > 250
+    assert [len(one.places) for one in kept] == [250, 250, 250, 0]
+    monkeypatch.setattr(overlaps, "CORNERS", 0)
+    assert [len(one.places) for one in overlaps.the_strongest(features)] == [overlaps.FEWEST] * 3 + [0]
+    monkeypatch.setattr(overlaps, "CORNERS", sum(counts))
+    assert [len(one.places) for one in overlaps.the_strongest(features)] == counts
+    monkeypatch.setattr(overlaps, "STRONGEST", 250)
+    alone = local_features(Image.fromarray(noise(0, 400, 400)))
+    assert (kept[0].places == alone.places).all()
+    assert (kept[0].descriptors == alone.descriptors).all()
+
+
+def test_few_corners_find_what_many_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [crop for seed in range(6) for crop in crops(seed, (0, 0, 200, 200), (30, 25, 230, 225))]
+    every = found(images)
+    monkeypatch.setattr(overlaps, "CORNERS", 0)
+    assert found(images) == every
+    assert len(every) == 6

@@ -130,9 +130,10 @@ def test_the_server_says_when_to_ask_again_up_to_a_limit(
     assert f"the server answers 503 Service Unavailable; next try in {wait}" in caplog.text
 
 
-def test_a_nonsensical_retry_after_is_overlooked(server: FileServer) -> None:
-    server.answers = [says(429, Retry_After="soon"), gives(CONTENT)]
-    fetch(server)
+@pytest.mark.parametrize("asked", ["soon", "Mon, 01 Jan 99999 00:00:00 GMT", "9" * 400, "9" * 5000])
+def test_a_nonsensical_retry_after_is_overlooked(server: FileServer, asked: str) -> None:
+    server.answers = [says(429, Retry_After=asked), gives(CONTENT)]
+    assert fetch(server).path.read_bytes() == CONTENT
 
 
 def test_pauses_grow_and_are_not_in_step() -> None:
@@ -215,6 +216,8 @@ def test_a_part_of_another_file_is_noticed_even_if_the_server_does_not(
         says(206, CONTENT[10:], Content_Range=f"bytes 10-{SIZE - 1}/{SIZE}"),
         says(206, CONTENT[20_000:]),
         says(206, CONTENT[20_000:], Content_Range=f"bytes 20000-{SIZE}/{SIZE + 1}"),
+        says(206, CONTENT[20_000:], Content_Range=f"bytes 20000-{SIZE - 1}/{'9' * 5000}"),
+        says(206, CONTENT[20_000:], Content_Range=f"bytes {'9' * 5000}-{SIZE - 1}/{SIZE}"),
         says(416),
     ],
 )
