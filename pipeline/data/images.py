@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pipeline.data.names import is_dicom
 from pipeline.data.unreadable import MAX_PIXELS, UnreadableError, check_frames, check_size
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
@@ -34,12 +35,12 @@ def square_image(content: bytes, image_size_px: int) -> UInt8[np.ndarray, "s s 3
 
 def decode_image(content: bytes) -> Image.Image:
     """The image file `content` in RGB at its own size; raises UnreadableError."""
-    return _dicom().read_image(content) if _is_dicom(content) else _to_rgb(_load(content))
+    return _dicom().read_image(content) if is_dicom(content) else _to_rgb(_load(content))
 
 
 def header_of(content: bytes) -> tuple[str, str]:
     """Format (JPEG, PNG ...) and kind of pixels (Pillow's mode: L, RGB, I;16 ...) of a file that can be decoded."""
-    if _is_dicom(content):
+    if is_dicom(content):
         return "DICOM", _dicom().read_kind(content)
     image = Image.open(BytesIO(content), formats=FORMATS)
     return str(image.format), image.mode
@@ -56,7 +57,7 @@ def decode_mask(content: bytes) -> Bool[np.ndarray, "h w"]:
     A few small values on a ground of 0 are labels, and each of them counts. Otherwise what is at least half of white
     counts, so that soft edges do not widen a mask; white is that of 1, 8 or 12 bits if no value is larger, else of 16.
     """
-    values = _dicom().read_mask_values(content) if _is_dicom(content) else _mask_values(_load(content))
+    values = _dicom().read_mask_values(content) if is_dicom(content) else _mask_values(_load(content))
     if _are_labels(values):
         return values > 0
     white = next((white for white in (1, 255, WHITE_12_BITS) if values.max() <= white), WHITE_16_BITS)
@@ -71,10 +72,6 @@ def mask_to_square(mask: Bool[np.ndarray, "h w"], image_size_px: int) -> UInt8[n
     """1 where the mask covers at least half of the pixel, stretched as its image is."""
     grey = Image.fromarray(mask.astype(np.uint8) * 255)
     return (np.asarray(grey.resize((image_size_px, image_size_px), Image.Resampling.BOX)) >= 128).astype(np.uint8)
-
-
-def _is_dicom(content: bytes) -> bool:
-    return content[128:132] == b"DICM"
 
 
 def _dicom() -> ModuleType:
