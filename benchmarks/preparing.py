@@ -10,7 +10,6 @@ until they have as many corners as the real ones. One in a hundred each is copie
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -93,7 +92,7 @@ def main() -> None:
     parser.add_argument("--one", type=Path, help="prepare what is in this folder, in this process")
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(prepared(args.one, args.processes)))
+        answer_of(args.one).write_text(json.dumps(prepared(args.one, args.processes)))
         return
     print(page_head(args.images, args.processes), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -164,7 +163,8 @@ def row(scratch: Path, images: list[tuple[str, int]], processes: int) -> str:
         (raw / path_of(place)).parent.mkdir(parents=True, exist_ok=True)
         os.link(scratch / "all" / path_of(place), raw / path_of(place))
     command = [sys.executable, "-m", "benchmarks.preparing", "--one", str(raw), "--processes", str(processes)]
-    answer, peak = watched(command)
+    peak = watched(command)
+    answer = json.loads(answer_of(raw).read_text())
     seconds: dict[str, float] = answer["seconds"]
     rest = seconds["all"] - sum(seconds[phase] for phase in PHASES)
     times = [f"{value:.1f} s" for value in (*(seconds[phase] for phase in PHASES), rest, seconds["all"])]
@@ -181,15 +181,20 @@ def copies_among(images: list[tuple[str, int]]) -> set[frozenset[str]]:
     return {frozenset(path_of((name, one)).as_posix() for one in (number - 1, number)) for name, number in copies}
 
 
-def watched(command: list[str]) -> tuple[dict, Peak]:
-    """What the command answers in JSON, and the memory of it and all its processes."""
-    process, peak = psutil.Popen(command, stdout=subprocess.PIPE, text=True), Peak()
+def answer_of(raw: Path) -> Path:
+    """What was measured on the images of that folder; a file, since a pipe that nobody reads holds 64 kB."""
+    return raw.with_name(f"{raw.name}.json")
+
+
+def watched(command: list[str]) -> Peak:
+    """The memory of the command and all its processes."""
+    process, peak = psutil.Popen(command, stdout=sys.stderr), Peak()
     while process.poll() is None:
         peak = peak.or_more(memory_of(process))
         time.sleep(SAMPLE_S)
     if process.returncode:
         sys.exit(process.returncode)
-    return json.loads(process.stdout.read()), peak
+    return peak
 
 
 def memory_of(process: psutil.Process) -> Peak:
