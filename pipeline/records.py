@@ -74,6 +74,8 @@ class SourceReceipt(Record):
     size_bytes: int  # of the archive; 0 likewise
     images: int
     left_out: int  # files that are no images of the set
+    files: int  # in the folder: images, masks, tables
+    bytes: int  # of those files together
 
 
 class PreparedSet(Record):

@@ -140,7 +140,7 @@ def test_no_model_notices_an_equal_copy_elsewhere_another_title_or_an_edit_in_da
     after = contents(copied)
     assert {name for name in after if after[name] != before[name]} == TELLING_THE_TITLE
     line_in("data/raw/rings/patients.csv")(copied)
-    assert stages_run(copied, "score@rings-swin", "audit@rings") == set()
+    assert stages_run(copied, "score@rings-swin", "audit@rings") == {"fetch@rings"}
     assert contents(copied) == after
 
 

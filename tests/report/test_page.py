@@ -167,8 +167,8 @@ def test_files_of_different_checkpoints_are_refused(own_study: Study, tmp_path: 
 
 
 def test_scores_on_other_images_than_the_prepared_ones_are_refused(own_study: Study, tmp_path: Path) -> None:
-    audit = own_study.data / "prepared" / "pbc" / "audit.json"
-    audit.write_text(audit.read_text().replace("d" * 64, "e" * 64))
+    about = own_study.data / "prepared" / "pbc" / "set.json"
+    about.write_text(about.read_text().replace("d" * 64, "e" * 64))
     with pytest.raises(StudyError, match="pbc/vit: explained on other images"):
         own_study.write_report(tmp_path / "r")
 

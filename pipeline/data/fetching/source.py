@@ -20,7 +20,7 @@ from pipeline.data.names import is_hidden, is_image_file, list_files
 from pipeline.data.phantom.archive import write_phantom
 from pipeline.data.sets.own import MEDMNIST
 from pipeline.errors import StudyError
-from pipeline.files import base_name, is_absolute, is_address, sha256_of, told, whole_folder
+from pipeline.files import base_name, files_under, is_absolute, is_address, sha256_of, told, whole_folder
 from pipeline.params import CellPhantomParams, DatasetParams, PhantomParams, UltrasoundPhantomParams
 from pipeline.records import SourceReceipt
 from pipeline.spec import DatasetSpec
@@ -80,6 +80,7 @@ def fetch_source(
         images = scan_folder(incoming, spec, found.shown).images
     _warn_of_names(spec.name, images)
     log.info("%s: %d images from %s; %d other files left out", spec.name, len(images), found.shown, left_out)
+    files, size = _held(folder)
     receipt = SourceReceipt(
         dataset=spec.name,
         source=source_name(params.source),
@@ -87,6 +88,8 @@ def fetch_source(
         size_bytes=found.size_bytes,
         images=len(images),
         left_out=left_out,
+        files=files,
+        bytes=size,
     )
     receipt.write_to(folder.with_suffix(".json"))
     return receipt
@@ -101,7 +104,14 @@ def _fetched_before(folder: Path, params: DatasetParams) -> SourceReceipt | None
         return None
     receipt = SourceReceipt.read_from(told_by)
     same = receipt.source == source_name(params.source) and params.sha256 in (None, receipt.sha256)
-    return receipt if same and table_names <= {each.name for each in folder.rglob("*")} else None
+    whole = _held(folder) == (receipt.files, receipt.bytes)
+    return receipt if same and whole and table_names <= {each.name for each in folder.rglob("*")} else None
+
+
+def _held(folder: Path) -> tuple[int, int]:
+    """Number and bytes of the files in it."""
+    files = files_under(folder)
+    return len(files), sum(file.stat().st_size for file in files)
 
 
 def phantom_section(kind: str, params: PhantomParams, key: str) -> CellPhantomParams | UltrasoundPhantomParams:

@@ -193,5 +193,8 @@ def test_what_was_fetched_stays_where_its_source_is_no_more(tmp_path: Path, capl
     shutil.rmtree(source)
     assert fetch(source, tmp_path / "raw") == before
     assert "is not here; the images that were fetched from it stay" in caplog.text
+    (tmp_path / "raw" / before[0]).unlink()  # no longer what was fetched
+    with pytest.raises(StudyError, match="no such file or folder"):
+        fetch(source, tmp_path / "raw")
     with pytest.raises(StudyError, match="no such file or folder"):
         fetch(tmp_path / "another", tmp_path / "raw")

@@ -79,9 +79,9 @@ class World:
 
 
 def add_receipt(world: World, source: str = "phantom", sha256: str = "", size_bytes: int = 0) -> World:
-    SourceReceipt(dataset="busi", source=source, sha256=sha256, size_bytes=size_bytes, images=17, left_out=3).write_to(
-        world.raw.with_suffix(".json")
-    )
+    SourceReceipt(
+        dataset="busi", source=source, sha256=sha256, size_bytes=size_bytes, images=17, left_out=3, files=17, bytes=1
+    ).write_to(world.raw.with_suffix(".json"))
     return world
 
 
