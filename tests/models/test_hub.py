@@ -25,6 +25,8 @@ from pipeline.params import load_params
 from tests.models.hub_server import COMMIT, PIECE_BYTES, black_hole, running_hub, silent_address
 from tests.models.tiny import VIT, build
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY, ARCH = "timm/vit_small_patch16_224.dino", "vit_small_patch16_224"
 SAFETENSORS, PICKLE = f"{REPOSITORY}/model.safetensors", f"{REPOSITORY}/pytorch_model.bin"
 PAPER = load_params(Path(__file__).parents[2] / "params" / "paper.yaml").models

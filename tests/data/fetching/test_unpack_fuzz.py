@@ -17,6 +17,8 @@ from pipeline.errors import StudyError
 from tests.data.fetching.test_unpack import tarred, zipped
 from tests.data.sets import ignore
 
+pytestmark = pytest.mark.slow
+
 OUTSIDE = Path(gettempdir()).resolve() / "no_archive_may_write_here"
 DEEP = "1/2/3/4/5/6"  # so that no generated name leads out of all that is looked at
 KEPT = frozenset({"labels.csv"})

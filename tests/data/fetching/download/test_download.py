@@ -27,6 +27,8 @@ from tests.data.fetching.file_server import PROXIED_HOST, Answer, FileServer, gi
 from tests.data.fetching.test_unpack import zipped
 from tests.data.sets import write
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_file_comes_whole_and_with_a_record(server: FileServer, cache: Path) -> None:
     found = fetch(server, SHA256, SIZE)

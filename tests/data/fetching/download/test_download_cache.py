@@ -14,6 +14,8 @@ from tests.data.fetching.download.fetching import CONTENT, OTHER, OTHER_SHA256, 
 from tests.data.fetching.file_server import FileServer, gives, serving
 from tests.data.sets import write
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_first_download_names_the_lines_that_pin_it(server: FileServer, caplog: pytest.LogCaptureFixture) -> None:
     fetch(server)

@@ -8,6 +8,8 @@ from pipeline.errors import StudyError
 from tests.data.fetching.download.fetching import CONTENT, SHA256, SIZE, fetch, kept, refused
 from tests.data.fetching.file_server import Answer, FileServer, gives, redirects, says, serving
 
+pytestmark = pytest.mark.slow
+
 
 def test_another_file_is_refused_and_not_kept(server: FileServer, cache: Path) -> None:
     message = refused(server, rf"datasets\.busi\.sha256: .*{SHA256} \({SIZE:,} bytes\), not {'0' * 64}", "0" * 64)
