@@ -41,6 +41,22 @@ def client(tmp_path_factory):
         yield tracking.open_store()
 
 
+@pytest.fixture(scope="module")
+def shelved(tmp_path_factory):
+    """A finished study after `dvc push` to a folder, which its commit names."""
+    from tests.machines import shelved_machine
+
+    return shelved_machine(tmp_path_factory)
+
+
+@pytest.fixture
+def second(shelved, tmp_path):
+    """Another machine, which has neither the source nor a cache."""
+    from tests.machines import clone_of
+
+    return clone_of(shelved, tmp_path / "second")
+
+
 @pytest.fixture
 def experiment(client, request):
     """One for each test."""

@@ -23,7 +23,6 @@ from tests.machines import (
     git,
     object_name,
     shared_machine,
-    shelved_machine,
     stages_run,
     status,
 )
@@ -58,17 +57,6 @@ def grown(first: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     add_images(study.folder.parent / "scans")
     study.run("dvc", "repro", "--force", "preprocess@rings")
     return study
-
-
-@pytest.fixture(scope="module")
-def shelved(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return shelved_machine(tmp_path_factory)
-
-
-@pytest.fixture
-def second(shelved: Study, tmp_path: Path) -> Study:
-    """Another machine, which has neither the source nor a cache."""
-    return clone_of(shelved, tmp_path / "second")
 
 
 def add_images(scans: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipeline.data.names import spelling, without_suffix
+from pipeline.data.names import folded, spelling, without_suffix
 
 MASK_STEM = re.compile(r"(?P<image>.+)_mask(_\d+)?")  # a file's stem; folders may be called anything
 MASKS_FOLDER, IMAGES_FOLDER = "masks", "images"  # side by side, in curated copies of BUSI and in many other sets
@@ -74,11 +74,7 @@ def sort_out(files: Sequence[PurePosixPath], masks_folder: str, classes: Collect
 
 
 def is_under(path: PurePosixPath, folder: str) -> bool:
-    return bool(folder) and _folded(folder) in map(_folded, path.parts[:-1])
-
-
-def _folded(name: str) -> str:
-    return spelling(name).casefold()
+    return bool(folder) and folded(folder) in map(folded, path.parts[:-1])
 
 
 def _beside(
@@ -98,7 +94,7 @@ def _beside(
 
 
 def _is_called_as_its_class(path: PurePosixPath, name: str, classes: Collection[str]) -> bool:
-    return _folded(name) in map(_folded, classes or [path.parent.name])
+    return folded(name) in map(folded, classes or [path.parent.name])
 
 
 def _mirrored(
@@ -136,7 +132,7 @@ def _images_of(
 ) -> dict[str, PurePosixPath]:
     """The images that a mask may belong to, by their keys: beside it, above its folder, or in one beside that."""
     key = PurePosixPath(image_key(mask))
-    at = [_folded(part) for part in key.parts].index(_folded(masks_folder))
+    at = [folded(part) for part in key.parts].index(folded(masks_folder))
     above, below = key.parts[:at], key.parts[at + 1 : -1]
     folders = [("", key.parts[:-1]), ("", (*above, *below)), ("/".join([*above, "*"]), below)]
     found = MASK_STEM.fullmatch(key.name)

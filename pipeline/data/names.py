@@ -72,3 +72,8 @@ def without_suffix(path: PurePosixPath) -> PurePosixPath:
 def spelling(text: str) -> str:
     """Equal also where one name spells é as one letter and another as two."""
     return unicodedata.normalize("NFC", text)
+
+
+def folded(text: str) -> str:
+    """Its spelling whatever the case."""
+    return spelling(text).casefold()

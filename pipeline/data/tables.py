@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from pipeline.data.names import spelling, without_suffix
+from pipeline.data.names import folded, spelling, without_suffix
 from pipeline.errors import StudyError
 from pipeline.files import is_absolute
 
@@ -106,11 +106,7 @@ class FileNames:
 def _whole(paths: Iterable[PurePosixPath], text: str) -> list[PurePosixPath]:
     """Those that the text names from their first folder on."""
     wanted = text.casefold()
-    return [path for path in paths if wanted in (_folded(path), _folded(without_suffix(path)))]
-
-
-def _folded(path: PurePosixPath) -> str:
-    return spelling(str(path)).casefold()
+    return [path for path in paths if wanted in (folded(str(path)), folded(str(without_suffix(path))))]
 
 
 def _parts(text: str) -> tuple[str, ...]:

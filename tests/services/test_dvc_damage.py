@@ -9,29 +9,15 @@ import pytest
 
 from tests.machines import (
     CHECKPOINT,
-    clone_of,
     contents,
     copy_of,
     damaged,
     object_name,
-    shelved_machine,
     status,
 )
 from tests.study import ROOT, Study
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def shelved(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A finished study after `dvc push` to a folder, which its commit names."""
-    return shelved_machine(tmp_path_factory)
-
-
-@pytest.fixture
-def second(shelved: Study, tmp_path: Path) -> Study:
-    """Another machine, which has neither the source nor a cache."""
-    return clone_of(shelved, tmp_path / "second")
 
 
 def test_damage_that_dvc_overlooks_is_found_by_the_line_of_the_page(second: Study) -> None:
