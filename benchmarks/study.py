@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.study import default_workers
+from flows.stages import default_workers
 from pipeline.params import load_params
 
 WORK = (

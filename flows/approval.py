@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from flows.runner import first_line, monitor
+from flows.monitor import first_line, monitor
 from pipeline.errors import RefusalError, StudyError
 
 if TYPE_CHECKING:

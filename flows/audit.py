@@ -3,8 +3,10 @@
 import logging
 from dataclasses import asdict
 
+from flows.artifacts import show_table
 from flows.layout import audit_dir, prepared_dir, raw_dir
-from flows.runner import Step, main, show_table, stage
+from flows.options import main
+from flows.runner import Step, stage
 from pipeline.report.audit_page import PAGE, TO_HEED, write_audit_page
 
 log = logging.getLogger("flows")

@@ -8,8 +8,8 @@ from prefect import flow
 from pydantic import Field
 
 from flows.command import run_main
+from flows.monitor import monitor
 from flows.promote import Options, promote
-from flows.runner import monitor
 from pipeline.errors import StudyError
 from pipeline.params import load_params
 

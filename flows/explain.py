@@ -1,7 +1,9 @@
 """Stage `explain`: attributions of one cell's test predictions, by every method from one pass, and their pictures."""
 
+from flows.artifacts import progress_of, show_picture
 from flows.layout import cell_name, heatmap_dir, model_dir, prepared_dir
-from flows.runner import Step, main, progress_of, show_picture, stage
+from flows.options import main
+from flows.runner import Step, stage
 from pipeline.explain.attribution import explain_cell
 from pipeline.params import load_params
 from pipeline.report.overlays import draw_cell_overlays

@@ -1,7 +1,9 @@
 """Stage `fetch`: one dataset's archive, from where `datasets.<d>.source` says, to data/raw/<dataset>."""
 
+from flows.artifacts import progress_of
 from flows.layout import raw_dir
-from flows.runner import Step, main, progress_of, stage
+from flows.options import main
+from flows.runner import Step, stage
 from pipeline import data
 from pipeline.data.fetching.source import fetch_source
 from pipeline.params import load_params

@@ -1,7 +1,9 @@
 """Stage `finetune`: one cell's transformer is fine-tuned, its best checkpoint kept and tested."""
 
+from flows.artifacts import progress_of, show_table
 from flows.layout import cell_name, model_dir, prepared_dir, resume_dir
-from flows.runner import Step, main, progress_of, show_table, stage
+from flows.options import main
+from flows.runner import Step, stage
 from pipeline.metrics.classification import classify_cell
 from pipeline.params import load_params
 from pipeline.training import fit_cell

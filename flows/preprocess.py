@@ -1,7 +1,9 @@
 """Stage `preprocess`: a raw archive to arrays, an index with a leak-free split, and an audit of what was found."""
 
+from flows.artifacts import progress_of, show_table
 from flows.layout import prepared_dir, raw_dir
-from flows.runner import Step, main, progress_of, show_table, stage
+from flows.options import main
+from flows.runner import Step, stage
 from pipeline import data
 from pipeline.data.preparing.prepare import prepare_dataset
 from pipeline.params import load_params

@@ -1,8 +1,10 @@
 """Pre-training of one model on the images of `pretraining.sources`: weights, receipt and card in data/pretrained."""
 
+from flows.artifacts import progress_of, show_table
 from flows.layout import CORPUS, pretrained_weights, resume_dir
+from flows.options import main
 from flows.publish import context
-from flows.runner import Step, main, progress_of, show_table, stage
+from flows.runner import Step, stage
 from pipeline.params import load_params
 from pipeline.pretraining.pretrain import pretrain_model
 from pipeline.pretraining.sources import prepare_sources

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flows.approval import ask_human
+from flows.artifacts import show_markdown, show_table
 from flows.command import run_main
 from flows.layout import PROMOTIONS
 from flows.revisions import git
-from flows.runner import Step, show_markdown, show_table, stage
+from flows.runner import Step, stage
 from pipeline.errors import RefusalError, StudyError
 from pipeline.params import load_params
 from pipeline.promotion.change import CHAMPION, Approval, Proposal, Signature, signed

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from flows.artifacts import show_table
 from flows.durations import read_durations
 from flows.layout import DATA, PROMOTIONS, REPORT
+from flows.options import main
 from flows.revisions import commit, has_changes, revision_holding
-from flows.runner import Step, main, show_table, stage
+from flows.runner import Step, stage
 from flows.servers import page_of
 from pipeline.errors import OutOfStepError
 from pipeline.params import load_params

@@ -2,8 +2,10 @@
 
 import json
 
+from flows.artifacts import show_picture, show_table
 from flows.layout import DATA, REPORT
-from flows.runner import Step, main, show_picture, show_table, stage
+from flows.options import main
+from flows.runner import Step, stage
 from pipeline.params import load_params
 from pipeline.report.page import write_report
 

@@ -1,7 +1,9 @@
 """Stage `score`: faithfulness, localisation and trust checks of one cell's attributions, beside the baselines'."""
 
+from flows.artifacts import progress_of, show_table
 from flows.layout import cell_name, heatmap_dir, model_dir, prepared_dir, score_dir
-from flows.runner import Step, main, progress_of, show_table, stage
+from flows.options import main
+from flows.runner import Step, stage
 from pipeline.metrics.scoring import score_cell
 from pipeline.params import load_params
 from pipeline.trust_checks import check_cell

@@ -7,8 +7,9 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Cancelling
 
-from flows import runner, servers
+from flows import servers
 from flows.command import run_main
+from flows.monitor import monitor
 from flows.promote import command, refuse_unapproved
 from pipeline import registry
 from pipeline.errors import RefusalError
@@ -41,7 +42,7 @@ def published(tmp_path_factory):
 def study(published, monkeypatch):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.chdir(published.folder)
-    monkeypatch.setattr(runner, "monitor", runner.Monitor())
+    monkeypatch.setattr(monitor, "_on", None)
     give_policy(published.folder, BOUND)
     forget_promotions(published)
     return published

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import runner, servers
-from flows.runner import Step, main, show_table, stage
+from flows import servers
+from flows.artifacts import show_table
+from flows.monitor import monitor
+from flows.options import main
+from flows.runner import Step, stage
 from pipeline.errors import StudyError
 from tests.ports import free_port
 
@@ -22,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def no_server(monkeypatch, tmp_path):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "monitor", runner.Monitor())
+    monkeypatch.setattr(monitor, "_on", None)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def server_folder(tmp_path_factory):
 def with_server(server_folder, monkeypatch):
     monkeypatch.chdir(server_folder)
     monkeypatch.setenv("PREFECT_API_URL", servers.address_of("prefect"))
-    monkeypatch.setattr(runner, "monitor", runner.Monitor())
+    monkeypatch.setattr(monitor, "_on", None)
 
 
 def counting(results):
@@ -190,7 +193,8 @@ LOSING = """
 import sys
 
 from flows import servers
-from flows.runner import Step, run_main, stage
+from flows.command import run_main
+from flows.runner import Step, stage
 
 calls = []
 

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import runner
 from flows.audit import audit
 from flows.layout import audit_dir, prepared_dir, raw_dir
+from flows.monitor import monitor
 from pipeline.errors import StudyError
 from pipeline.report.audit_page.masks import ENDS, coverages
 from pipeline.report.audit_page.traits import DETECTORS, trait_tables
@@ -111,7 +111,7 @@ def test_the_stage_names_the_page_and_each_line_to_heed(
     split_anew(own_world, {"near a.png": "train", "near b.png": "test"})
     monkeypatch.chdir(own_world.folder)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setattr(runner, "monitor", runner.Monitor())
+    monkeypatch.setattr(monitor, "_on", None)
     for made, place in (
         ("raw", raw_dir("busi")),
         ("raw.json", Path("data/raw/busi.json")),

@@ -1,0 +1,80 @@
+"""Whether this process reports to a Prefect server, and what is to be done when that server is lost."""
+
+import json
+import logging
+import os
+import urllib.error
+import urllib.request
+
+import pipeline  # noqa: F401  (its import switches telemetry off, before Prefect is imported)
+from flows.servers import address_of
+
+log = logging.getLogger("flows")
+
+HEALTH_TIMEOUT_S = 2
+
+# Set before Prefect is imported; a user's own setting wins.
+PREFECT_SETTINGS = {
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,pipeline",
+    "PREFECT_TASKS_DEFAULT_NO_CACHE": "true",  # DVC is the only cache
+    "PREFECT_CLIENT_MAX_RETRIES": "2",  # a lost server is noticed in seconds, not in minutes
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+}
+
+
+class Monitor:
+    """Whether this process reports to a Prefect server: found out at the first step, given up at the first loss."""
+
+    def __init__(self) -> None:
+        self._on: bool | None = None
+
+    def on(self) -> bool:
+        if self._on is None:
+            self._on = self._connect()
+        return self._on
+
+    def give_up(self, error: BaseException) -> None:
+        if not self._on:
+            return
+        self._on = False
+        _stop_sending_logs()
+        log.warning("Prefect server lost (%s: %s); going on without it", type(error).__name__, first_line(error))
+
+    def _connect(self) -> bool:
+        url = os.environ.get("PREFECT_API_URL") or address_of("prefect")
+        if url is None:
+            log.info("no Prefect server is up (`make ui` starts one); running plainly")
+            return False
+        if not _answers(url):
+            log.warning("the Prefect server at %s does not answer; running plainly", url)
+            return False
+        os.environ["PREFECT_API_URL"] = url
+        for name, value in PREFECT_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        for noisy in ("prefect._internal.concurrency", "prefect.events.clients"):
+            logging.getLogger(noisy).addFilter(lambda record: False)  # they print each event a lost server missed
+        return True
+
+
+monitor = Monitor()
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _stop_sending_logs() -> None:
+    """Takes Prefect's handlers off all loggers, so that a lost server is not asked to take every further line."""
+    for logger in [logging.getLogger(name) for name in logging.root.manager.loggerDict]:
+        for handler in list(logger.handlers):
+            if type(handler).__module__.startswith("prefect"):
+                logger.removeHandler(handler)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=HEALTH_TIMEOUT_S) as response:
+            return json.load(response) is True
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
