@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.stages import default_workers
+from flows.room import room_here
 from pipeline.params import load_params
 
 WORK = (
@@ -33,7 +33,7 @@ SAMPLE_S = 0.5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--workers", type=int, default=default_workers(load_params().study))
+    parser.add_argument("--workers", type=int, default=room_here(load_params(), None).workers)
     workers = parser.parse_args().workers
     began, since = time.monotonic(), datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
     peak = peak_memory([sys.executable, "-m", "flows.study", "--workers", str(workers)])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.monitor import first_line, monitor
-from pipeline.errors import StudyError
+from pipeline.errors import StudyError, UnreachableError
 
 log = logging.getLogger("flows")
 
@@ -24,22 +24,22 @@ class Step:
 
     function: Callable[..., Any]
     retries: int = 0
-    retry_delay_s: float = 5
+    pause_s: float = 5  # before the second try; each further pause is twice as long
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return _run_once(self._attempts, self._watched, args, kwargs)
 
     def _attempts(self, *args: Any, **kwargs: Any) -> Any:
-        for attempt in range(self.retries + 1):
+        pauses = [self.pause_s * 2**attempt for attempt in range(self.retries)]
+        for pause in pauses:
             try:
                 return self.function(*args, **kwargs)
-            except StudyError:
-                raise  # the user has to act; trying again cannot help
             except Exception as error:
-                if attempt == self.retries:
-                    raise
-                log.warning("%s failed (%s); trying again in %g s", self.name, first_line(error), self.retry_delay_s)
-                time.sleep(self.retry_delay_s)
+                if isinstance(error, StudyError) and not isinstance(error, UnreachableError):
+                    raise  # the user has to act; trying again cannot help
+                log.warning("%s failed (%s); trying again in %g s", self.name, first_line(error), pause)
+                time.sleep(pause)
+        return self.function(*args, **kwargs)
 
     @property
     def name(self) -> str:

@@ -1,17 +1,22 @@
 """The stages of dvc.yaml: which are stale, and how they run side by side.
 
 DVC stays the judge of what is stale and the keeper of dvc.lock: each stage is `dvc --wait-for-lock repro -s <stage>`,
-started as soon as the stages it waits for are done.
+started as soon as the stages it waits for are done and this machine has room for it.
 """
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from pipeline.params import StudyParams
+import psutil
+
+from flows.room import Room
 
 # Lines of DVC that say nothing about the stage.
 HINTS = (
@@ -23,12 +28,11 @@ HINTS = (
     "dvc config core.autostage",
     "Use `dvc push`",
 )
+STOP_TIMEOUT_S = 30  # that a stage has to end in order
 
+Reproduce = Callable[[str, Mapping[str, str]], int]  # of a stage and what its environment says beside; the exit code
 
-def default_workers(study: StudyParams) -> int:
-    """As many stages at a time as the cores can feed; one at a time where they would share a GPU."""
-    shares_gpu = study.device != "cpu" and Path("/dev/nvidia0").exists()
-    return 1 if shares_gpu else max(1, (os.cpu_count() or 1) // study.threads)
+_running: set[subprocess.Popen] = set()
 
 
 def stale_stages() -> dict[str, set[str]]:
@@ -46,22 +50,45 @@ def stale_stages() -> dict[str, set[str]]:
     return {name: needed & stale for name, needed in waits.items() if name in stale}
 
 
-def run_stages(waits: dict[str, set[str]], workers: int) -> list[str]:
-    """Runs the stages, at most `workers` at a time; the names of those that failed come back.
+def reproduce(name: str, environment: Mapping[str, str]) -> int:
+    """Runs one stage, its lines shown after its name; the exit code comes back."""
+    command = [sys.executable, "-u", "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # dvc.yaml says `python`
+    whole = {**os.environ, "PATH": path, **environment}
+    # A session of its own: what is sent to its group reaches DVC and the stage, and Ctrl-C reaches us alone.
+    with subprocess.Popen(
+        command, env=whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        _running.add(process)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() and not line.strip().startswith(HINTS):
+                print(f"{name:18} {line.rstrip()}", flush=True)
+    _running.discard(process)
+    return process.returncode
+
+
+def run_stages(waits: dict[str, set[str]], room: Room, reproduce: Reproduce = reproduce) -> list[str]:
+    """Runs the stages, as many at a time as there is room for; the names of those that failed come back.
+
+    Where this process is told to end, so are they.
 
     Args:
         waits: stage -> stages that must be done before it. What waits for a failed stage is not run.
     """
     order = TopologicalSorter(waits)
     order.prepare()
-    failed, running = [], dict[Future[int], str]()
-    with ThreadPoolExecutor(workers) as pool:
+    failed, ready, running = [], list[str](), dict[Future[int], str]()
+    with ThreadPoolExecutor(room.workers) as pool, _ended_with_us():
         while order.is_active():
-            running |= {pool.submit(reproduce, name): name for name in order.get_ready()}
+            ready += order.get_ready()
+            for name, environment in _let_in(ready, room):
+                running[pool.submit(reproduce, name, environment)] = name
             if not running:
                 break  # all that is left waits for a stage that failed
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 name = running.pop(future)
+                room.leave(name)
                 if future.result() == 0:
                     order.done(name)
                 else:
@@ -69,16 +96,35 @@ def run_stages(waits: dict[str, set[str]], workers: int) -> list[str]:
     return failed
 
 
-def reproduce(name: str) -> int:
-    """Runs one stage, its lines shown after its name; the exit code comes back."""
-    command = [sys.executable, "-u", "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # dvc.yaml says `python`
-    environment = {**os.environ, "PATH": path}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip() and not line.strip().startswith(HINTS):
-                print(f"{name:18} {line.rstrip()}", flush=True)
-    return process.returncode
+def _let_in(ready: list[str], room: Room) -> Iterator[tuple[str, dict[str, str]]]:
+    """Those that have room now; they leave the list."""
+    for name in list(ready):
+        if (environment := room.enter(name)) is not None:
+            ready.remove(name)
+            yield name, environment
+
+
+@contextmanager
+def _ended_with_us() -> Iterator[None]:
+    """Where the block ends by Ctrl-C, a signal or an error, the stages that still run are ended first."""
+    try:
+        yield
+    except BaseException:
+        _stop_running()
+        raise
+
+
+def _stop_running() -> None:
+    """Ends each stage as Ctrl-C in its own terminal would; what has not ended after a while is killed."""
+    running = list(_running)
+    for process in running:
+        _signal_group(process, signal.SIGINT)
+    _, left = psutil.wait_procs([psutil.Process(each.pid) for each in running if each.poll() is None], STOP_TIMEOUT_S)
+    for process in running:
+        if process.pid in {each.pid for each in left}:
+            _signal_group(process, signal.SIGKILL)
+
+
+def _signal_group(process: subprocess.Popen, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

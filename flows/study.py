@@ -4,8 +4,9 @@ import argparse
 
 from flows.command import run_main
 from flows.layout import REPORT
+from flows.room import room_here
 from flows.servers import prefect_server
-from flows.stages import default_workers, run_stages, stale_stages
+from flows.stages import run_stages, stale_stages
 from pipeline.errors import StudyError
 from pipeline.params import load_params
 
@@ -18,7 +19,7 @@ def study(workers: int | None = None) -> None:
     """
     params = load_params()  # a fault in params.yaml is named here once, not by the first stage that meets it
     with prefect_server():
-        failed = run_stages(stale_stages(), workers or default_workers(params.study))
+        failed = run_stages(stale_stages(), room_here(params, workers))
     if failed:
         raise StudyError(f"{', '.join(failed)} failed; the reason is above, after the stage's name")
     from pipeline.report.console import console_table  # pandas is not needed before
@@ -28,7 +29,8 @@ def study(workers: int | None = None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.study", description=(study.__doc__ or "").splitlines()[0])
-    parser.add_argument("--workers", type=int, help="stages that run at a time; default: cores / study.threads")
+    told = "stages at a time; default: one for each GPU, or cores / study.threads"
+    parser.add_argument("--workers", type=int, help=told)
     run_main(lambda: study(parser.parse_args().workers))
 
 

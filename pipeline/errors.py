@@ -7,6 +7,10 @@ class StudyError(Exception):
     exit_code = 2  # of the command that it ends
 
 
+class UnreachableError(StudyError):
+    """A server that the work needs does not answer; it may do so again in a minute."""
+
+
 class RefusalError(StudyError):
     """What was asked is against the study's own rules: nothing is broken, and nothing was changed."""
 

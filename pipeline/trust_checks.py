@@ -164,7 +164,7 @@ def _subject(
     rows = part.rows[chosen]
     return Subject(
         rows,
-        to_tensor(prepared.images[rows]).to(device),
+        to_tensor(prepared.pixels(rows)).to(device),
         torch.from_numpy(part.targets[chosen]).to(device),
         {name: torch.from_numpy(part.maps[name][chosen]).to(device) for name in methods},
     )

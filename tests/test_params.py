@@ -53,6 +53,8 @@ def test_both_studies_have_the_same_keys():
         ("study.models", ["vit", "resnet"], "study.models: unknown resnet; choose from vit, deit, dino, swin"),
         ("study.datasets", ["pbc", "pbc"], "study.datasets: a name stands twice"),
         ("study.device", "gpu", "study.device"),
+        ("runner.kind", "dask", "runner: address: 'none' is none of a dask runner; give tcp:// or tls://"),
+        ("runner.address", "tcp://127.0.0.1:8786", "is none of a local runner; give none"),
         ("study.seeds", [1, 0], "study: seeds holds study.seed (0), which is fine-tuned anyway"),
         ("study.seeds", [1, 2, 1], "study: seeds holds a seed twice"),
         ("study.seeds", [-1], "study.seeds.0: Input should be greater than or equal to 0"),

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,40 @@ class Prepared:
         """Positions in `images` of one split, rising."""
         return self.index.loc[self.index["split"] == split, "row"].to_numpy(dtype=np.int64)
 
+    def pixels(self, rows: Int64[np.ndarray, " m"]) -> UInt8[np.ndarray, "m s s 3"]:
+        """The images in these rows, read from the file: where a memory map meets a cut file or a failing disk, the
+        system ends the process without a word.
+
+        Raises:
+            StudyError: one of them cannot be read; it is named.
+        """
+        out = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
+        with self._path.open("rb", buffering=0) as file:
+            for picture, row in zip(out, rows.tolist(), strict=True):
+                self._read(file, picture, row)
+        return out
+
+    def _read(self, file: FileIO, picture: UInt8[np.ndarray, "s s 3"], row: int) -> None:
+        try:
+            file.seek(self._map.offset + row * picture.nbytes)
+            if file.readinto(picture.data) != picture.nbytes:
+                raise OSError("the file ends before it")
+        except OSError as error:
+            reason = f"row {row} ({self.index['file'].iloc[row]}) cannot be read: {error}"
+            raise _inconsistent(self._path, self.about, reason) from None
+
     def __reduce__(self) -> tuple[Callable[[Path], "Prepared"], tuple[Path]]:
         """Another process opens the files anew: pickling a memory map would copy all of its pixels."""
+        return load_prepared, (self._path.parent,)
+
+    @property
+    def _map(self) -> np.memmap:
         assert isinstance(self.images, np.memmap)
-        return load_prepared, (Path(str(self.images.filename)).parent,)
+        return self.images
+
+    @property
+    def _path(self) -> Path:
+        return Path(str(self._map.filename))
 
 
 def load_prepared(folder: Path) -> Prepared:

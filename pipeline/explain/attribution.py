@@ -61,7 +61,7 @@ class Explainer:
     device: torch.device
 
     def images(self, rows: Int64[np.ndarray, " n"]) -> Float[Tensor, "n 3 s s"]:
-        return to_tensor(self.prepared.images[rows]).to(self.device)
+        return to_tensor(self.prepared.pixels(rows)).to(self.device)
 
 
 def explain_cell(

@@ -53,7 +53,7 @@ def _probabilities(
     """In fp32, whatever the training's precision: explanations and scores start from the same predictions."""
     parts = np.split(rows, range(batch_size, len(rows), batch_size))
     with torch.inference_mode():
-        logits = [classifier(to_tensor(data.images[part]).to(device)).cpu() for part in tqdm(parts, disable=None)]
+        logits = [classifier(to_tensor(data.pixels(part)).to(device)).cpu() for part in tqdm(parts, disable=None)]
     # in float64 each row sums to one closely enough for the area under the curve
     return torch.cat(logits).double().softmax(dim=1).numpy()
 

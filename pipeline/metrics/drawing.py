@@ -48,7 +48,7 @@ class Subject:
         return sum(len(part.rows) for part in self.explained)
 
     def images(self, rows: Int64[np.ndarray, " n"]) -> Float[Tensor, "n 3 s s"]:
-        return to_tensor(self.prepared.images[rows])
+        return to_tensor(self.prepared.pixels(rows))
 
     def scene(self, scorer: Scorer, part: Explained, block: slice) -> Scene:
         """Of some images of a part."""

@@ -31,6 +31,7 @@ from pipeline.params.evidence import (
     SubstrateName,
 )
 from pipeline.params.promotion import Condition, PromotionParams
+from pipeline.params.runner import RunnerParams
 from pipeline.params.section import Section, faults_of
 from pipeline.params.training import (
     AugmentationParams,
@@ -68,6 +69,7 @@ __all__ = [
     "PromotionParams",
     "ProtocolParams",
     "ReportParams",
+    "RunnerParams",
     "ScoreParams",
     "Section",
     "ShortcutRule",
@@ -104,6 +106,7 @@ class Params(Section):
     report: ReportParams
     findings: FindingsParams
     promotion: PromotionParams
+    runner: RunnerParams
 
     @model_validator(mode="after")
     def _study_names_known_keys(self) -> "Params":

@@ -49,7 +49,7 @@ class Corpus:
 
     def image(self, row: int) -> UInt8[np.ndarray, "s s 3"]:
         (number,), (local,) = self.place(np.array([row]))
-        return self.sets[number].images[local]
+        return self.sets[number].pixels(np.array([local]))[0]
 
     def images(self, rows: Int64[np.ndarray, " n"]) -> UInt8[np.ndarray, "n s s 3"]:
         return np.stack([self.image(int(row)) for row in rows])

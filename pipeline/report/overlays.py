@@ -55,7 +55,7 @@ class CellPictures:
         return int(self.prepared.index["label"].iloc[row])
 
     def image(self, row: int) -> Picture:
-        return np.asarray(self.prepared.images[row])
+        return self.prepared.pixels(np.array([row]))[0]
 
     def outline(self, row: int, side_px: int) -> Bool[np.ndarray, "side side"] | None:
         """Of the evidence; None where the image has no mask or an empty one."""

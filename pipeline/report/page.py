@@ -157,10 +157,9 @@ def _page(study: Study, scores_dir: Path, report_dir: Path) -> str:
 
 
 def parameter_text(params: Params) -> str:
-    """params.yaml as it was read, without comments; told so that others may read it."""
-    return yaml.safe_dump(
-        _named(params.model_dump(mode="json", exclude_unset=True)), sort_keys=False, allow_unicode=True, width=110
-    )
+    """What of params.yaml decides the report, as it was read, without comments; told so that others may read it."""
+    shown = params.model_dump(mode="json", exclude_unset=True, exclude={"promotion", "runner"})
+    return yaml.safe_dump(_named(shown), sort_keys=False, allow_unicode=True, width=110)
 
 
 def _named(value: Any) -> Any:

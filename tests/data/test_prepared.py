@@ -1,6 +1,7 @@
 """Loading a prepared set, and what is refused."""
 
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,21 @@ def test_pixels_stay_on_disk(folder: Path) -> None:
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_pixels_are_the_rows_asked_for(folder: Path) -> None:
+    prepared = load_prepared(folder)
+    rows = np.array([7, 0, 7])
+    assert np.array_equal(prepared.pixels(rows), prepared.images[rows])
+
+
+def test_an_image_that_can_no_longer_be_read_is_named(folder: Path) -> None:
+    prepared = load_prepared(folder)
+    cut(folder / "images.npy")
+    assert prepared.pixels(np.array([0])).any()
+    last = prepared.index["file"].iloc[-1]
+    with pytest.raises(StudyError, match=rf"images\.npy: row 11 \({re.escape(last)}\) cannot be read: .*dvc repro -f"):
+        prepared.pixels(np.array([0, 11]))
 
 
 def shorten(path: Path) -> None:

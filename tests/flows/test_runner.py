@@ -85,14 +85,14 @@ def test_a_dead_address_is_noticed_and_the_stage_runs(no_server, monkeypatch, ca
 
 def test_a_step_is_tried_again_as_often_as_it_says(no_server):
     work, calls = counting([RuntimeError("once"), RuntimeError("twice"), "done"])
-    assert Step(work, retries=2, retry_delay_s=0)() == "done"
+    assert Step(work, retries=2, pause_s=0)() == "done"
     assert calls == [0, 1, 2]
 
 
 def test_the_last_error_is_the_steps_own(no_server):
     work, _ = counting([RuntimeError("once"), ValueError("twice")])
     with pytest.raises(ValueError, match="twice"):
-        Step(work, retries=1, retry_delay_s=0)()
+        Step(work, retries=1, pause_s=0)()
 
 
 def test_what_the_user_must_mend_is_not_tried_again(no_server):

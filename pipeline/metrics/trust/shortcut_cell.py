@@ -77,7 +77,7 @@ def _some(rows: Int64[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " m"]:
 def _sample(
     predict: Predict, prepared: Prepared, rows: Int64[np.ndarray, " n"], device: torch.device, batch_size: int
 ) -> Sample:
-    images = to_tensor(prepared.images[rows]).to(device)
+    images = to_tensor(prepared.pixels(rows)).to(device)
     assert prepared.masks is not None
     evidence = torch.from_numpy(prepared.masks[rows] > 0).to(device)
     return Sample(rows, images, evidence, see(predict, images, batch_size).probabilities)
