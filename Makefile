@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study pretrain ui ui-stop check format test test-fast test-services bench clean
+.PHONY: help setup study pretrain ui ui-stop check format test test-fast test-services test-kills bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,10 +31,10 @@ pretrain: setup  ## make the weights in data/pretrained again, two models at a t
 pretrain-%: setup
 	@$(BIN)/python -m flows.pretrain --model $*
 
-ui: setup  ## start the Prefect and the MLflow server in the background and print their addresses
+ui: setup  ## start Prefect, MLflow and a worker in the background; the study can be started from the Prefect UI then
 	@$(BIN)/python -m flows.servers start
 
-ui-stop: setup  ## stop the two servers
+ui-stop: setup  ## stop them
 	@$(BIN)/python -m flows.servers stop
 
 check: setup  ## style, types and import directions
@@ -57,10 +57,13 @@ test-services: setup  ## the tests against real servers: MLflow over SQLite, Pos
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[services]'
 	SERVICES=1 $(BIN)/python -m pytest tests/services
 
+test-kills: setup  ## a study killed at 20 seeded moments, a publication cut off after each write (KILLS_SEED=1: others)
+	KILLS=$(or $(KILLS),20) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/test_kills.py tests/test_publishing_cut.py
+
 bench: setup  ## our speed beside that of our peers (11 minutes on 2 idle cores); writes benchmarks/RESULTS.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove all that the study made (not .venv, not the DVC cache)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m flows.servers stop; fi
-	rm -rf data/raw data/prepared data/audit data/models data/heatmaps data/scores data/report .resume .durations .prefect .servers mlflow.db* mlartifacts
+	rm -rf data/raw data/prepared data/audit data/models data/heatmaps data/scores data/report .resume .durations .runs .prefect .servers mlflow.db* mlartifacts

@@ -9,7 +9,8 @@ DATA = Path("data")
 REPORT = DATA / "report"
 PROMOTIONS = DATA / "promotions.jsonl"  # in git: who promoted what, when and why
 CORPUS = DATA / "corpus"  # prepared images for pre-training
-RESUME = Path(".resume")  # state of unfinished fine-tuning, outside DVC so that a kill does not lose it
+RUNS = Path(".runs")  # which process does which stage, and flow runs that Prefect was not told the end of
+RESUME = Path(".resume")  # state of unfinished work, outside DVC so that a kill does not lose it
 
 
 def raw_dir(dataset: str) -> Path:
@@ -42,6 +43,10 @@ def score_dir(dataset: str, model: str, seed: int | None = None) -> Path:
 
 def resume_dir(dataset: str, model: str, seed: int | None = None) -> Path:
     return _of_seed(RESUME, seed) / f"{dataset}-{model}"
+
+
+def shards_dir(stage: str, dataset: str, model: str, seed: int | None = None) -> Path:
+    return _of_seed(RESUME / stage, seed) / f"{dataset}-{model}"
 
 
 def cell_name(dataset: str, model: str, seed: int | None = None) -> str:

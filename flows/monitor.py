@@ -5,9 +5,14 @@ import logging
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pipeline  # noqa: F401  (its import switches telemetry off, before Prefect is imported)
+from flows.left_behind import Note, own_note, process_tag, settle, settle_left
+from flows.locks import is_first
 from flows.servers import address_of
+from pipeline.errors import StudyError
 
 log = logging.getLogger("flows")
 
@@ -28,11 +33,44 @@ class Monitor:
 
     def __init__(self) -> None:
         self._on: bool | None = None
+        self._notes = False  # whether what runs now is noted
 
     def on(self) -> bool:
         if self._on is None:
-            self._on = self._connect()
+            self._on = is_first() and self._connect()
         return self._on
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """A block whose flow runs are ended in Prefect whatever becomes of this process and of the server."""
+        if self._notes or not self.on():
+            yield
+            return
+        from prefect import tags
+
+        note, ended = own_note(_server()), "Completed"
+        self._notes = True
+        _keep(note)
+        try:
+            with tags(process_tag()):
+                yield
+        except Exception:
+            ended = "Failed"
+            raise
+        except BaseException:
+            ended = "Crashed"
+            raise
+        finally:
+            self._notes = False
+            self._settle(note.model_copy(update={"ended": ended}))
+
+    def _settle(self, note: Note) -> None:
+        _keep(note)
+        try:
+            if self._on:
+                settle(note)
+        except Exception as error:
+            self.give_up(error)
 
     def give_up(self, error: BaseException) -> None:
         if not self._on:
@@ -54,10 +92,32 @@ class Monitor:
             os.environ.setdefault(name, value)
         for noisy in ("prefect._internal.concurrency", "prefect.events.clients"):
             logging.getLogger(noisy).addFilter(lambda record: False)  # they print each event a lost server missed
+        return self._settle_left()
+
+    def _settle_left(self) -> bool:
+        """Whether the server is still there after."""
+        try:
+            if settled := settle_left(_server()):
+                log.info("Prefect: %d runs of processes that are gone were ended", settled)
+        except Exception as error:
+            log.warning("Prefect server lost (%s); running plainly", first_line(error))
+            return False
         return True
 
 
 monitor = Monitor()
+
+
+def _keep(note: Note) -> None:
+    """Monitoring must not end the work, on a full disk either."""
+    with suppress(OSError, StudyError):
+        note.write()
+
+
+def _server() -> str:
+    """What a note calls the server: ours may be on another port tomorrow."""
+    url = os.environ["PREFECT_API_URL"]
+    return "here" if url == address_of("prefect") else url
 
 
 def first_line(error: BaseException) -> str:

@@ -6,7 +6,8 @@ from contextlib import nullcontext
 from typing import Any, get_args
 
 from flows.command import run_main
-from flows.durations import timed
+from flows.durations import slug, timed
+from flows.locks import alone, ended_with_starter, is_first
 from flows.runner import Flow
 from pipeline.params import load_params
 
@@ -17,9 +18,9 @@ def main(flow: Flow) -> None:
 
 
 def _run_stage(flow: Flow, arguments: dict[str, Any]) -> None:
-    told = {name: value for name, value in arguments.items() if value not in (None, False)}
-    names = "-".join(name if value is True else str(value) for name, value in told.items())
-    with nullcontext() if True in told.values() else timed(f"{flow.name} {names}".rstrip()):  # a flag: not the stage
+    names = "-".join(str(value) for value in arguments.values() if not isinstance(value, bool | None))
+    stage, is_whole = f"{flow.name} {names}".rstrip(), is_first() and True not in arguments.values()  # a flag: a part
+    with ended_with_starter(), alone(slug(stage)), timed(stage) if is_whole else nullcontext():
         flow(**arguments)
 
 

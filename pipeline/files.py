@@ -1,5 +1,6 @@
 """Files that are whole or absent: written beside their place, then renamed; and their hashes."""
 
+import errno
 import hashlib
 import os
 import re
@@ -9,8 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import urlsplit
 
+from pipeline.errors import StudyError
+
 PARTIAL_SUFFIX = ".partial"
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room on the disk, in the user's share of it, or for one file
+# What libraries say in words of their own: safetensors, many, SQLite, NumPy.
+FULL_IN_WORDS = re.compile(
+    rf"\(os error ({'|'.join(map(str, FULL))})\)|No space left on device|database or disk is full|"
+    r"\d+ requested and \d+ written"
+)
 
 
 def partial_path(path: Path) -> Path:
@@ -23,10 +33,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     try:
-        yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
+        with full_disk_named(path):
+            yield partial
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -34,15 +45,48 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill; it takes the place of `path` when the block ends well, and vanishes otherwise."""
-    partial = partial_path(path)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial, replaced = partial_path(path), partial_path(path.with_name(f"{path.name}.replaced"))
+    for left in (partial, replaced):
+        shutil.rmtree(left, ignore_errors=True)
     try:
-        yield partial
-        shutil.rmtree(path, ignore_errors=True)
-        partial.replace(path)
+        with full_disk_named(path):
+            partial.mkdir(parents=True)
+            yield partial
+            if path.exists():  # renamed first: a kill while it is removed would leave half of it in its place
+                path.replace(replaced)
+            partial.replace(path)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in (partial, replaced):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """A block that writes `path`.
+
+    Raises:
+        StudyError: there was no room for it, whatever the library that wrote it says of that.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, StudyError) or not is_full_disk(error):
+            raise
+        raise StudyError(no_room_for(path)) from None
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether it, or an error that led to it, says that there was no room for what was to be written."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    if FULL_IN_WORDS.search(str(error)):
+        return True
+    before = error.__cause__ or error.__context__
+    return before is not None and is_full_disk(before)
+
+
+def no_room_for(path: Path | str) -> str:
+    return f"{path}: no space left on its disk; free some and run again, nothing half-written stays"
 
 
 def write_text(path: Path, text: str) -> None:

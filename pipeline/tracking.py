@@ -11,14 +11,16 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import requests
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from pipeline.errors import StudyError
-from pipeline.files import files_under, sha256_of
+from pipeline.errors import StudyError, UnreachableError
+from pipeline.files import files_under, is_full_disk, no_room_for, sha256_of, whole_file
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 ROOT_VARIABLE = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # read by `mlflow server` too
@@ -65,7 +67,8 @@ def open_store() -> MlflowClient:
     """A client of the store; the database is created at the first opening.
 
     Raises:
-        StudyError: nothing answers there, or what answers is not a store of this MLflow.
+        UnreachableError: nothing answers there.
+        StudyError: what answers is not a store of this MLflow.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -73,12 +76,32 @@ def open_store() -> MlflowClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     uri = tracking_uri()
     try:
+        _make_whole(uri)
         _probe(uri)
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        client.search_experiments(max_results=1)
+        return _client(uri)
     except Exception as error:  # a database driver, SQLAlchemy, alembic or requests: each has its own
-        raise StudyError(_unreachable(uri, error)) from None
-    return client
+        kind = UnreachableError if _is_lost(error) else StudyError
+        raise kind(_told_of(uri, error, "cannot be opened as an MLflow store")) from None
+
+
+@contextmanager
+def lost_store_named() -> Iterator[None]:
+    """A block, or a function, that reads and writes the store after it was opened.
+
+    Raises:
+        UnreachableError: it does not answer any more.
+        StudyError: there was no room for what was to be written.
+    """
+    try:
+        yield
+    except StudyError:
+        raise
+    except Exception as error:
+        if is_full_disk(error):
+            raise StudyError(no_room_for(_without_password(tracking_uri()))) from None
+        if _is_lost(error):
+            raise UnreachableError(_told_of(tracking_uri(), error, "the MLflow store was lost")) from None
+        raise
 
 
 def find_experiment(client: MlflowClient, name: str) -> str | None:
@@ -181,6 +204,30 @@ def _sqlite_path(uri: str) -> Path:
     return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
 
+def _client(uri: str) -> MlflowClient:
+    """One that was answered."""
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.search_experiments(max_results=1)
+    return client
+
+
+def _make_whole(uri: str) -> None:
+    """A database of SQLite where there is none; MLflow cannot finish one that it was killed over."""
+    path = _sqlite_path(uri)
+    if not uri.startswith(SQLITE) or _holds_something(path):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not _holds_something(path):
+            with whole_file(path) as partial:
+                partial.unlink(missing_ok=True)
+                _client(f"{SQLITE}{partial.absolute()}")
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
 def _probe(uri: str) -> None:
     """Fails within seconds where nothing answers: MLflow and SQLAlchemy would try again for minutes."""
     if uri.startswith(SQLITE):
@@ -203,13 +250,24 @@ def _scheme(uri: str) -> str:
     return urlsplit(uri).scheme.partition("+")[0]
 
 
-def _unreachable(uri: str, error: Exception) -> str:
+def _is_lost(error: BaseException) -> bool:
+    """Whether it, or an error that led to it, says that a server did not answer, or not now."""
+    if isinstance(error, MlflowException) and error.error_code == "TEMPORARILY_UNAVAILABLE":
+        return True
+    if isinstance(error, requests.RequestException | ConnectionError | TimeoutError | socket.gaierror):
+        return True
+    before = error.__cause__ or error.__context__
+    return before is not None and _is_lost(before)
+
+
+def _told_of(uri: str, error: Exception, problem: str) -> str:
+    """The line for the user: which store, what is wrong with it, what to do."""
     reason = str(error.message if isinstance(error, MlflowException) else error).strip().splitlines() or [repr(error)]
     if os.environ.get(URI_VARIABLE):
         where, remedy = f"{URI_VARIABLE}={_without_password(uri)}", f"start that store, or unset {URI_VARIABLE}"
     else:
         where, remedy = str(_sqlite_path(uri)), "move it away and run `dvc repro publish`, which rebuilds it"
-    return f"{where}: cannot be opened as an MLflow store ({reason[0]}); {remedy}"
+    return f"{where}: {problem} ({reason[0]}); {remedy}"
 
 
 def _without_password(uri: str) -> str:

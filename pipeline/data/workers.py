@@ -1,11 +1,14 @@
 """Spread a loop over processes."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 
 from pipeline.errors import StudyError
 
@@ -24,7 +27,7 @@ def mapper(processes: int) -> Iterator[Callable]:
     if processes == 1:
         yield map
         return
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_be_a_worker)
     try:
         yield partial(pool.map, chunksize=CHUNK)
     except BrokenProcessPool:
@@ -34,3 +37,15 @@ def mapper(processes: int) -> Iterator[Callable]:
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _be_a_worker() -> None:
+    """Ctrl-C reaches the parent too, which ends its workers; one whose parent was killed would wait for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_exit_after_parent, daemon=True).start()
+
+
+def _exit_after_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+    os._exit(1)

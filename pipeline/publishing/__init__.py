@@ -66,6 +66,7 @@ class Study:
         return OwnRun(STUDY, report_run(self.data_dir / "report", checkpoints, self.context), models)
 
 
+@tracking.lost_store_named()
 def publish_study(study: Study, thorough: bool = False) -> list[Published]:
     """Every cell of the study, then its report; creates the store if there is none.
 
@@ -75,7 +76,8 @@ def publish_study(study: Study, thorough: bool = False) -> list[Published]:
         thorough: files behind a server are fetched to see whether they were altered; else they only have to be there.
 
     Raises:
-        StudyError: the store does not answer, or a cell's files are absent, damaged or do not belong together.
+        UnreachableError: the store does not answer.
+        StudyError: a cell's files are absent, damaged or do not belong together.
     """
     client, cells = tracking.open_store(), study.cells()
     published = [publish_cell(client, cell, thorough) for cell in cells]
@@ -88,6 +90,7 @@ def publish_study(study: Study, thorough: bool = False) -> list[Published]:
     return [*published, report]
 
 
+@tracking.lost_store_named()
 def check_study(study: Study) -> list[Drift]:
     """Every place where MLflow and the files disagree; changes nothing, and reads every file that MLflow keeps.
 

@@ -29,11 +29,13 @@ class OwnRun:
     models: Sequence[str] = ()  # ids of the logged models that it speaks of, which its page then links to
 
 
+@tracking.lost_store_named()
 def publish_pretraining(weights: Path, context: Context) -> Published:
     """The pre-training of weights that have a receipt beside them, as a run; runs of earlier weights stay.
 
     Raises:
-        StudyError: the store does not answer, or the weights are not those of the receipt.
+        UnreachableError: the store does not answer.
+        StudyError: the weights are not those of the receipt.
     """
     return publish_run(tracking.open_store(), own_pretraining(weights, context))
 

@@ -1,5 +1,6 @@
 """From a raw folder to data/prepared/<d>: arrays of squares, an index whose split does not leak, traits, an audit."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -78,8 +79,8 @@ def _read_all(
 ) -> list[Found]:
     """Reads every image; the arrays then hold a square for each, blank where it cannot be read."""
     side = plan.image_size_px
-    open_memmap(plan.images, "w+", np.uint8, (len(images), side, side, 3))
-    open_memmap(plan.masks, "w+", np.uint8, (len(images), side, side))
+    _reserve(plan.images, (len(images), side, side, 3))
+    _reserve(plan.masks, (len(images), side, side))
     read, found = partial(read_image, plan), []
     with (
         mapper(processes) as spread,
@@ -90,6 +91,14 @@ def _read_all(
             bar.update()
             progress(len(found), len(images))
     return found
+
+
+def _reserve(path: Path, shape: tuple[int, ...]) -> None:
+    """A file of zeros that has its place on the disk: on a full one, writing to a mapped file without kills us."""
+    open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _index(judged: Judged, spec: DatasetSpec) -> pd.DataFrame:
@@ -121,7 +130,7 @@ def _keep_rows(plan: Plan, rows: Sequence[int], with_masks: bool) -> None:
     """
     for path, name, wanted in ((plan.images, IMAGES, rows), (plan.masks, MASKS, rows if with_masks else [])):
         target, shape = path.with_name(name), np.load(path, mmap_mode="r").shape[1:]
-        open_memmap(target, "w+", np.uint8, (len(wanted), *shape))
+        _reserve(target, (len(wanted), *shape))
         for start in range(0, len(wanted), COPIED_AT_ONCE):
             block = slice(start, start + COPIED_AT_ONCE)
             np.load(target, mmap_mode="r+")[block] = np.load(path, mmap_mode="r")[wanted[block]]

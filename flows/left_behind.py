@@ -1,0 +1,121 @@
+"""Flow runs that Prefect was not told the end of: their process was killed, or the server was away.
+
+A process notes its runs in .runs/prefect before they start, by a tag that they carry, and takes the note away when the
+server has their final state. The next process that meets the server settles the notes of those that are gone.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+from pydantic import BaseModel, ValidationError
+
+from flows.layout import RUNS
+from flows.locks import lives
+from pipeline.files import write_text
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas import FlowRun, State
+
+NOTES = RUNS / "prefect"
+
+
+class Note(BaseModel):
+    """Of the flow runs of one process."""
+
+    tag: str  # that they carry
+    host: str
+    pid: int
+    started: float  # of the process, which tells it from a later one of its number
+    server: str  # address, or a name where the address may change
+    ended: str = ""  # the state that its run ended in; empty while it runs
+
+    @property
+    def path(self) -> Path:
+        return NOTES / f"{self.pid}-{self.started}.json"
+
+    @property
+    def is_left(self) -> bool:
+        return self.host == socket.gethostname() and not _lives(self.pid, self.started)
+
+    def write(self) -> None:
+        write_text(self.path, self.model_dump_json(indent=2) + "\n")
+
+
+@cache
+def process_tag() -> str:
+    """By which the flow runs of this process are found; the same for all of them."""
+    begun = datetime.fromtimestamp(psutil.Process().create_time())
+    return f"process {os.getpid()} of {socket.gethostname()} since {begun:%Y-%m-%d %H:%M:%S.%f}"
+
+
+def own_note(server: str) -> Note:
+    started = psutil.Process().create_time()
+    return Note(tag=process_tag(), host=socket.gethostname(), pid=os.getpid(), started=started, server=server)
+
+
+def settle_left(server: str) -> int:
+    """Ends, in Prefect, the runs of processes that are gone; their number comes back. Quick where there are none."""
+    left = [note for note in _notes() if note.server == server and note.is_left]
+    return sum(settle(note) for note in left)
+
+
+def settle(note: Note) -> int:
+    """Gives the noted runs that have no final state theirs, and takes the note away; their number comes back."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        runs = [run for run in _runs_of(client, note.tag) if not (run.state and run.state.is_final())]
+        for run in runs:
+            _end(client, run, note)
+    note.path.unlink(missing_ok=True)
+    return len(runs)
+
+
+def _runs_of(client: "SyncPrefectClient", tag: str) -> list["FlowRun"]:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag])))
+
+
+def _end(client: "SyncPrefectClient", run: "FlowRun", note: Note) -> None:
+    """The run and those of its tasks that are not ended."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    state = _final_state(note)
+    for task in client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))):
+        if not (task.state and task.state.is_final()):
+            client.set_task_run_state(task.id, state, force=True)
+    client.set_flow_run_state(run.id, state, force=True)
+
+
+def _final_state(note: Note) -> "State":
+    from prefect import states
+
+    made: dict[str, State] = {
+        "Completed": states.Completed(message="ended while the server was away"),
+        "Failed": states.Failed(message="failed while the server was away; the reason is in the terminal"),
+    }
+    return made.get(note.ended, states.Crashed(message=f"killed: process {note.pid} of {note.host} is gone"))
+
+
+def _notes() -> Iterator[Note]:
+    for path in sorted(NOTES.glob("*.json")):
+        try:
+            yield Note.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            continue  # another process has just settled it
+
+
+def _lives(pid: int, started: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() == started and lives(process)
+    except psutil.NoSuchProcess:
+        return False
