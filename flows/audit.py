@@ -11,7 +11,7 @@ from pipeline.report.audit_page import PAGE, TO_HEED, write_audit_page
 
 log = logging.getLogger("flows")
 
-page_step = Step(write_audit_page)
+page_step = Step(write_audit_page, called="audit page")
 
 
 @stage("audit {dataset}")

@@ -1,6 +1,10 @@
-"""Deployments: flows that are started from the Prefect UI, served by `python -m flows.deployments` beside `make ui`."""
+"""Deployments: flows that are started from the Prefect UI. `python -m flows.deployments` registers what prefect.yaml
+says and does the work of its pool; `make ui` runs it in the background.
+"""
 
 import os
+import socket
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,18 +14,38 @@ from pydantic import Field
 from flows.command import run_main
 from flows.monitor import monitor
 from flows.promote import Options, promote
+from flows.servers import POOL
+from flows.study import study
 from pipeline.errors import StudyError
 from pipeline.params import load_params
 
 if TYPE_CHECKING:
     Dataset = str
-else:
-    Dataset = Literal[tuple(load_params().datasets)]  # the choices of the form
+    Model = str
+else:  # the choices of the forms
+    Dataset = Literal[load_params().study.datasets]
+    Model = Literal[load_params().study.models]
 
-DEPLOYMENT = "promote"
+ALL: list[str] = []
 
 
-@flow(name=DEPLOYMENT, flow_run_name="promote {dataset}", persist_result=False)
+@flow(name="study", flow_run_name="study", persist_result=False)
+def study_from_ui(
+    workers: Annotated[int, Field(ge=1)] | None = None,
+    datasets: list[Dataset] = ALL,
+    models: list[Model] = ALL,
+) -> None:
+    """Bring the study up to date: every stage that is stale, in order, several at a time.
+
+    Args:
+        workers: Stages at a time; None for as many as the machine has room for.
+        datasets: Only their cells are brought up to date, without the report; empty for the whole study.
+        models: The same for models.
+    """
+    study.function(workers, datasets, models)
+
+
+@flow(name="promote", flow_run_name="promote {dataset}", persist_result=False)
 def promote_with_approval(
     dataset: Dataset,
     alias: Literal["champion", "challenger"] = "champion",
@@ -30,25 +54,32 @@ def promote_with_approval(
 ) -> None:
     """Judge all versions of a dataset's classifier, and give the best its alias once a human approves.
 
-    Leave the version empty for the best that passes.
+    Args:
+        dataset: Whose classifier.
+        alias: What the best becomes.
+        version: Only this one, which must pass; None for the best that passes.
+        why: A reason for the log; the form of the approval asks again.
     """
     wanted = None if version is None else str(version)
     promote.function(dataset, Options(alias=alias, version=wanted, why=why, approve=True))
 
 
-def serve() -> None:
-    """Waits for runs of the deployment until it is stopped.
+def work() -> None:
+    """Registers the deployments, then waits for their runs until it is stopped.
 
     Raises:
-        StudyError: there is no Prefect server.
+        StudyError: there is no Prefect server, or it refuses the deployments.
     """
     if not monitor.on():
         raise StudyError("no Prefect server is up; start one with `make ui`")
-    entrypoint = f"{os.path.relpath(__file__)}:{promote_with_approval.fn.__name__}"
-    served = [sys.executable, "-m", "prefect", "flow", "serve", entrypoint, "--name", DEPLOYMENT]
-    # Another process: this one has read Prefect's settings before the server's address was known.
-    os.execve(sys.executable, served, os.environ)
+    prefect = [sys.executable, "-m", "prefect"]
+    # Other processes: this one has read Prefect's settings before the server's address was known.
+    for command in (["work-pool", "create", POOL, "--type", "process", "--overwrite"], ["deploy", "--all"]):
+        if subprocess.run([*prefect, "--no-prompt", *command]).returncode:
+            raise StudyError("the Prefect server refuses the deployments of prefect.yaml; its reason is above")
+    worker = [*prefect, "worker", "start", "--pool", POOL, "--type", "process", "--name", socket.gethostname()]
+    os.execve(sys.executable, worker, os.environ)
 
 
 if __name__ == "__main__":
-    run_main(serve)
+    run_main(work)

@@ -8,7 +8,7 @@ from pipeline import data
 from pipeline.data.fetching.source import fetch_source
 from pipeline.params import load_params
 
-fetch_step = Step(fetch_source, retries=2)
+fetch_step = Step(fetch_source, retries=2, called="fetch")
 
 
 @stage("fetch {dataset}")

@@ -8,7 +8,7 @@ from pipeline import data
 from pipeline.data.preparing.prepare import prepare_dataset
 from pipeline.params import load_params
 
-prepare_step = Step(prepare_dataset)
+prepare_step = Step(prepare_dataset, called="index, audit, split, resize")
 
 
 @stage("preprocess {dataset}")

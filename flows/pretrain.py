@@ -5,14 +5,15 @@ from flows.layout import CORPUS, pretrained_weights, resume_dir
 from flows.options import main
 from flows.publish import context
 from flows.runner import Step, stage
-from pipeline.params import load_params
+from pipeline.params import Params, load_params
+from pipeline.params.training import StrategyParams
 from pipeline.pretraining.pretrain import pretrain_model
 from pipeline.pretraining.sources import prepare_sources
 from pipeline.publishing import publish_pretraining
 
-prepare_step = Step(prepare_sources)
-pretrain_step = Step(pretrain_model)
-publish_step = Step(publish_pretraining, retries=2)
+prepare_step = Step(prepare_sources, called="prepare images")
+pretrain_step = Step(pretrain_model, called="pre-train")
+publish_step = Step(publish_pretraining, retries=4, pause_s=8)  # two minutes for a server to be back
 
 
 @stage("pretrain {model}")
@@ -26,11 +27,16 @@ def pretrain(model: str) -> None:
         prepared,
         pretrained_weights(model),
         resume_dir("pretrain", model),
-        progress=progress_of(f"pretrain {model}"),
+        progress=progress_of(f"pre-train {model}", epochs=epochs_of(params, model)),
     )
     publish_step(pretrained_weights(model), context())
     show_table(f"history-{model}", list(receipt.history), "Epochs")
     show_table(f"probes-{model}", [{"set": name, **found} for name, found in receipt.probes.items()], "Probes")
+
+
+def epochs_of(params: Params, model: str) -> int:
+    section: StrategyParams = getattr(params.pretraining, params.pretraining.strategies[model])
+    return section.epochs
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flows.artifacts import show_table
-from flows.durations import read_durations
+from flows.artifacts import show_markdown
+from flows.durations import read_durations, slug
+from flows.flow_runs import VERSIONS_PAGE, asked, hang_page
 from flows.layout import DATA, PROMOTIONS, REPORT
 from flows.options import main
 from flows.revisions import commit, has_changes, revision_holding
@@ -16,12 +19,17 @@ from flows.runner import Step, stage
 from flows.servers import page_of
 from pipeline.errors import OutOfStepError
 from pipeline.params import load_params
+from pipeline.promotion.rendering import markdown_table
 from pipeline.publishing import Context, Drift, Published, Study, check_study, publish_study
 from pipeline.report.publication import Publication, VersionLink, write_published
 
-publish_step = Step(publish_study, retries=2)
-check_step = Step(check_study)
-page_step = Step(write_published)
+if TYPE_CHECKING:
+    from flows.flow_runs import SyncPrefectClient
+
+# Two minutes for a server to be back.
+publish_step = Step(publish_study, retries=4, pause_s=8, called="runs and versions in MLflow")
+check_step = Step(check_study, called="compare with MLflow")
+page_step = Step(write_published, called="links in the report")
 
 
 @stage("publish")
@@ -34,14 +42,37 @@ def publish(check: bool = False, thorough: bool = False) -> None:
     if check:
         return tell(check_step(study))
     published = publish_step(study, thorough)
-    rows = [
-        {"model": p.model_name, "version": p.version, "new": p.created, "set right": "; ".join(p.repaired)}
-        for p in published
-        if p.model_name
-    ]
-    show_table("model-versions", rows, "Registered model versions")
-    told = Publication(study.context.told_commit, links(published, page_of("mlflow")), read_durations())
-    page_step(REPORT, told)
+    found = links(published, page_of("mlflow"))
+    show_versions(found, published)
+    page_step(REPORT, Publication(study.context.told_commit, found, read_durations()))
+
+
+def show_versions(found: Sequence[VersionLink], published: Iterable[Published]) -> None:
+    """All of them on this run's page, and each on the pages of the newest runs of its cell."""
+    told = {each.subject: each for each in published}
+    rows = [linked(each) | {"now": what_was_done(told[each.cell])} for each in found]
+    show_markdown(VERSIONS_PAGE, markdown_table(rows), "Registered model versions")
+    asked(lambda client: hang_versions(client, found))
+
+
+def hang_versions(client: "SyncPrefectClient", found: Iterable[VersionLink]) -> None:
+    for link, name in product(found, ("finetune", "explain", "score")):
+        tags = [f"stage: {name}", f"cell: {link.cell}"]
+        key, title = slug(f"version-{link.cell}"), f"The model version of {link.cell}"
+        hang_page(client, tags, key, markdown_table([linked(link)]), title)
+
+
+def linked(link: VersionLink) -> dict[str, str]:
+    """A row of a Markdown table."""
+    return {
+        "cell": link.cell,
+        "version": f"[{link.model_name} {link.version}]({link.version_url})",
+        "run": f"[its run in MLflow]({link.run_url})",
+    }
+
+
+def what_was_done(published: Published) -> str:
+    return "new" if published.created else "; ".join(published.repaired) or "in step already"
 
 
 def tell(drifts: Sequence[Drift]) -> None:

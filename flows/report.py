@@ -9,7 +9,7 @@ from flows.runner import Step, stage
 from pipeline.params import load_params
 from pipeline.report.page import write_report
 
-write_step = Step(write_report)
+write_step = Step(write_report, called="tables, figures, findings, page")
 
 
 @stage("report")

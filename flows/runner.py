@@ -8,12 +8,16 @@ import functools
 import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from flows.engine import call_of, engine
+from flows.flow_runs import run_tagged, tags_of
 from flows.monitor import first_line, monitor
 from pipeline.errors import StudyError, UnreachableError
+from pipeline.params import load_params
 
 log = logging.getLogger("flows")
 
@@ -25,8 +29,13 @@ class Step:
     function: Callable[..., Any]
     retries: int = 0
     pause_s: float = 5  # before the second try; each further pause is twice as long
+    called: str = ""  # as the task is called in Prefect; else the function's name in words
+    heavy: bool = False  # it runs on a worker of the cluster where there is one; its function is one that a module has
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.heavy and engine.is_up:
+            for _, value in engine.outcomes([call_of(self.name, self.function, *args, **kwargs)]):
+                return value
         return _run_once(self._attempts, self._watched, args, kwargs)
 
     def _attempts(self, *args: Any, **kwargs: Any) -> Any:
@@ -43,7 +52,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        return self.function.__name__
+        return self.called or self.function.__name__.replace("_", " ")
 
     def _watched(self, function: Callable[..., None]) -> Callable[..., None]:
         from prefect import task
@@ -57,26 +66,31 @@ class Flow:
 
     function: Callable[..., Any]
     run_name: str | Callable[..., str]
+    heavy: bool = False  # it has steps or shards for a cluster
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         run_name = self.run_name if isinstance(self.run_name, str) else self.run_name(*args, **kwargs)
-        return _run_once(self.function, functools.partial(self._watched, run_name), args, kwargs)
+        tags = tags_of(self.name, inspect.signature(self.function).bind(*args, **kwargs).arguments)
+        with engine.up(load_params()) if self.heavy else nullcontext():
+            return _run_once(self.function, functools.partial(self._watched, run_name, tags), args, kwargs)
 
     @property
     def name(self) -> str:
         return self.function.__name__
 
-    def _watched(self, run_name: str, function: Callable[..., None]) -> Callable[..., None]:
+    def _watched(self, run_name: str, tags: Sequence[str], function: Callable[..., None]) -> Callable[..., None]:
         from prefect import flow
 
-        return flow(name=self.name, flow_run_name=run_name, persist_result=False)(function)
+        watched = flow(name=self.name, flow_run_name=run_name, persist_result=False)(function)
+        return functools.partial(run_tagged, watched, tags)
 
 
-def stage(run_name: str | Callable[..., str]) -> Callable[[Callable[..., Any]], Flow]:
+def stage(run_name: str | Callable[..., str], heavy: bool = False) -> Callable[[Callable[..., Any]], Flow]:
     """Decorator: the function is a stage; `run_name` may use its arguments, "fetch {dataset}", or be made from them."""
-    return lambda function: Flow(function, run_name)
+    return lambda function: Flow(function, run_name, heavy)
 
 
+@monitor.noted()
 def _run_once(
     function: Callable[..., Any],
     watched: Callable[[Callable[..., None]], Callable[..., None]],

@@ -1,13 +1,12 @@
-"""The two servers on this machine's loopback: Prefect (watch runs) and MLflow (runs, models, versions).
+"""What `make ui` starts on this machine's loopback: Prefect (watch runs), MLflow (runs, models, versions), and a worker
+that does what is started from Prefect's pages.
 
-`make ui` starts both in the background, prints their addresses and leaves them up; `make ui-stop` stops them. Their
-databases lie in the checkout, so a restart keeps the history. A server writes to a log file, never to a pipe: Prefect's
-own `--background` dies with its pipe under load.
+`make ui` starts all in the background, prints their addresses and leaves them up; `make ui-stop` stops them. Their
+databases lie in the checkout, so a restart keeps the history.
 """
 
 import argparse
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -18,20 +17,18 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
 import pipeline  # noqa: F401  (its import switches telemetry off, and servers inherit that)
+from flows.processes import STOP_TIMEOUT_S, Note, end, keep, log_of, noted, process_of, spawn
 from pipeline.errors import StudyError
-from pipeline.files import write_text
-
-log = logging.getLogger("flows")
 
 HOST = "127.0.0.1"
-STATE = Path(".servers")  # address, process id and log of each server
 START_TIMEOUT_S = 180
-STOP_TIMEOUT_S = 20
+WORKER, POOL = "worker", "study"
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,7 @@ def _prefect_environment(port: int) -> dict[str, str]:
         "PREFECT_HOME": str(Path(".prefect").absolute()),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api",  # else its pages ask port 4200, wherever they are
+        "PREFECT_UI_URL": f"http://{HOST}:{port}",  # to which messages link
     }
 
 
@@ -103,32 +101,39 @@ SERVERS = {
 
 def address_of(name: str) -> str | None:
     """The API address of a server that this project started and that still lives, else None."""
-    state = _state(name)
-    return state["api"] if state and _process(state) else None
+    return note.api if (note := noted(name)) else None
 
 
 def page_of(name: str) -> str:
     """Where a server's pages are, or would be once `make ui` has started it."""
-    server, state = SERVERS[name], _state(name)
-    if (elsewhere := os.environ.get(server.elsewhere, "")).startswith("http"):
-        return elsewhere.removesuffix(server.api)
-    return state["url"] if state and _process(state) else f"http://{HOST}:{server.port}"
+    server = SERVERS[name]
+    if elsewhere := _elsewhere(server):
+        return elsewhere
+    return note.url if (note := noted(name)) else f"http://{HOST}:{server.port}"
 
 
 @contextmanager
 def prefect_server() -> Iterator[None]:
-    """A Prefect server for the time of the block: the one that is up already, or one that ends with the block."""
-    if os.environ.get("PREFECT_API_URL") or address_of("prefect"):
+    """A Prefect server for the time of the block: the one that is up already, or one that ends with the block.
+
+    One that a killed study has left behind ends with the block too.
+    """
+    note = noted("prefect")
+    if os.environ.get("PREFECT_API_URL") or (note and (note.owner is None or note.owner.found())):
         yield
         return
-    start(SERVERS["prefect"], _free_port(SERVERS["prefect"].port))
+    if note is None:
+        note = start(SERVERS["prefect"], _free_port(SERVERS["prefect"].port))
+    owner = process_of(os.getpid())
+    keep("prefect", note.model_copy(update={"owner": owner}))
     try:
         yield
     finally:
-        stop(SERVERS["prefect"])
+        if (last := noted("prefect")) and last.owner == owner:  # `make ui` may have taken it over
+            end("prefect")
 
 
-def start(server: Server, port: int) -> None:
+def start(server: Server, port: int) -> Note:
     """Starts a server and waits until it answers.
 
     Raises:
@@ -139,97 +144,111 @@ def start(server: Server, port: int) -> None:
             f"port {port} is taken by another program; stop that, or choose another: "
             f"make ui {server.port_variable}={port + 1}"
         )
-    STATE.mkdir(exist_ok=True)
-    log_path = STATE / f"{server.name}.log"
-    with log_path.open("ab") as log_file:
-        process = subprocess.Popen(
-            server.command(port),
-            env={**os.environ, **server.environment(port)},
-            stdin=subprocess.DEVNULL,
-            stdout=log_file,
-            stderr=log_file,
-            start_new_session=True,
-        )
     url = f"http://{HOST}:{port}"
-    started = psutil.Process(process.pid).create_time()
-    state = {"pid": process.pid, "started": started, "url": url, "api": url + server.api}
-    write_text(_state_path(server.name), json.dumps(state))
-    try:
-        _wait_until_ready(server, process, url + server.health, log_path)
-    except BaseException:
-        stop(server)
-        raise
+    process = spawn(server.name, server.command(port), server.environment(port))
+    note = Note(**process_of(process.pid).model_dump(), url=url, api=url + server.api)
+    title, health = f"the {server.title} server", url + server.health
+    _when_ready(server.name, title, process, note, lambda: _fetched(health) is not None)
+    return note
 
 
 def stop(server: Server) -> bool:
     """Stops the server this project started; says whether there was one."""
-    process = _process(_state(server.name))
-    _state_path(server.name).unlink(missing_ok=True)
-    if process is None:
-        return False
-    family = [process, *process.children(recursive=True)]
-    process.terminate()
-    _, left = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
-    for survivor in left:
-        survivor.kill()
-    return True
+    return end(server.name)
 
 
 def start_all() -> None:
     for server in SERVERS.values():
         print(f"{server.title:8} {_address(server)}", flush=True)
-    print("`make ui-stop` stops both; their logs are in .servers/")
-
-
-def _address(server: Server) -> str:
-    """Where the server's pages are: elsewhere if its variable says so, else on this machine, started if need be."""
-    if (elsewhere := os.environ.get(server.elsewhere, "")).startswith("http"):
-        return f"{elsewhere.removesuffix(server.api)} ({server.elsewhere} is set)"
-    if address_of(server.name) is None:
-        start(server, server.port)
-    return (_state(server.name) or {})["url"]
+    if not _elsewhere(SERVERS["prefect"]):
+        _start_worker()
+        print("worker   does what you start there: Deployments, study, Run")
+    print("`make ui-stop` stops all; their logs are in .servers/")
 
 
 def stop_all() -> None:
+    if _end_worker():
+        print("worker stopped")
     for server in SERVERS.values():
         if stop(server):
             print(f"{server.title} stopped")
 
 
-def _wait_until_ready(server: Server, process: subprocess.Popen, url: str, log_path: Path) -> None:
+def _address(server: Server) -> str:
+    """Where the server's pages are: elsewhere if its variable says so, else on this machine, started if need be."""
+    if elsewhere := _elsewhere(server):
+        return f"{elsewhere} ({server.elsewhere} is set)"
+    note = noted(server.name) or start(server, server.port)
+    keep(server.name, note.model_copy(update={"owner": None}))  # one of a study stays up after it
+    return note.url
+
+
+def _elsewhere(server: Server) -> str:
+    """Of its pages; empty where the server is on this machine."""
+    address = os.environ.get(server.elsewhere, "")
+    return address.removesuffix(server.api) if address.startswith("http") else ""
+
+
+def _start_worker() -> None:
+    """Anew where one is up, unless it is at work: params.yaml may offer other choices since."""
+    if _runs_of_worker():
+        return
+    end(WORKER)
+    api, began = SERVERS["prefect"].api, datetime.now(UTC)
+    address = {"PREFECT_API_URL": page_of("prefect") + api}
+    process = spawn(WORKER, [sys.executable, "-m", "flows.deployments"], address)
+    note = Note(**process_of(process.pid).model_dump())
+    _when_ready(WORKER, "the worker", process, note, lambda: _worker_is_up(address["PREFECT_API_URL"], began))
+
+
+def _end_worker() -> bool:
+    """First the runs that it does: each ends its stages and tells Prefect; the worker would kill them at once."""
+    runs = _runs_of_worker()
+    for run in runs:
+        run.terminate()
+    psutil.wait_procs(runs, STOP_TIMEOUT_S)
+    return end(WORKER)
+
+
+def _runs_of_worker() -> list[psutil.Process]:
+    worker = (note := noted(WORKER)) and note.found()
+    return worker.children() if worker else []
+
+
+def _worker_is_up(api: str, since: datetime) -> bool:
+    workers = json.loads(_fetched(f"{api}/work_pools/{POOL}/workers/filter", b"{}") or b"[]")
+    return any(datetime.fromisoformat(each["last_heartbeat_time"]) >= since for each in workers)
+
+
+def _when_ready(name: str, title: str, process: subprocess.Popen, note: Note, is_ready: Callable[[], bool]) -> None:
+    """Notes a process that was started and waits for it; one that does not become ready is ended."""
+    keep(name, note)
+    try:
+        _wait_until_ready(name, title, process, is_ready)
+    except BaseException:
+        end(name)
+        raise
+
+
+def _wait_until_ready(name: str, title: str, process: subprocess.Popen, is_ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise StudyError(f"the {server.title} server ended at once; its reason is at the end of {log_path}")
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (OSError, urllib.error.URLError):
-            time.sleep(0.2)
-    raise StudyError(f"the {server.title} server did not answer within {START_TIMEOUT_S} s; see {log_path}")
+            raise StudyError(f"{title} ended at once; its reason is at the end of {log_of(name)}")
+        if is_ready():
+            return
+        time.sleep(0.2)
+    raise StudyError(f"{title} did not answer within {START_TIMEOUT_S} s; see {log_of(name)}")
 
 
-def _state_path(name: str) -> Path:
-    return STATE / f"{name}.json"
-
-
-def _state(name: str) -> dict | None:
+def _fetched(url: str, body: bytes | None = None) -> bytes | None:
+    """None where there is no good answer."""
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
-        return json.loads(_state_path(name).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        with urllib.request.urlopen(request, timeout=2) as answer:
+            return answer.read()
+    except (OSError, urllib.error.URLError):
         return None
-
-
-def _process(state: dict | None) -> psutil.Process | None:
-    """The server's process while it runs. The start time tells it from a later process that was given its number."""
-    if state is None:
-        return None
-    try:
-        process = psutil.Process(state["pid"])
-        lives = process.create_time() == state["started"] and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return None
-    return process if lives else None
 
 
 def _taken(port: int) -> bool:
@@ -252,7 +271,7 @@ def _free_port(wanted: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m flows.servers", description="Start or stop the two servers.")
+    parser = argparse.ArgumentParser(prog="python -m flows.servers", description="Start or stop what `make ui` starts.")
     parser.add_argument("command", choices=["start", "stop"])
     try:
         {"start": start_all, "stop": stop_all}[parser.parse_args().command]()

@@ -8,13 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
-
-import psutil
 
 from flows.room import Room
 
@@ -116,12 +115,13 @@ def _ended_with_us() -> Iterator[None]:
 
 def _stop_running() -> None:
     """Ends each stage as Ctrl-C in its own terminal would; what has not ended after a while is killed."""
-    running = list(_running)
+    running, until = list(_running), time.monotonic() + STOP_TIMEOUT_S
     for process in running:
         _signal_group(process, signal.SIGINT)
-    _, left = psutil.wait_procs([psutil.Process(each.pid) for each in running if each.poll() is None], STOP_TIMEOUT_S)
     for process in running:
-        if process.pid in {each.pid for each in left}:
+        try:
+            process.wait(max(0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
             _signal_group(process, signal.SIGKILL)
 
 

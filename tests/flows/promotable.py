@@ -60,7 +60,7 @@ def forget_promotions(study: PublishedStudy) -> None:
 @contextmanager
 def started(study, api, module, *options):
     """A command in a process of its own that reports to the server."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_API_URL": api, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_API_URL": api, "PREFECT_WORKER_QUERY_SECONDS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", module, *options],
         cwd=study.folder,

@@ -19,6 +19,7 @@ from pipeline.promotion.state import FINISHED
 from tests.flows.promotable import (
     BOUND,
     NAME,
+    ROOT,
     answer,
     forget_promotions,
     give_policy,
@@ -223,6 +224,8 @@ def prefect(published):
     """The API address of a Prefect server of its own, for which the deployments are served."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(published.folder)
+        for name in ("flows", "prefect.yaml"):
+            (published.folder / name).symlink_to(ROOT / name)
         server = servers.SERVERS["prefect"]
         servers.start(server, free_port())
         api = servers.address_of("prefect")
@@ -267,7 +270,7 @@ def test_a_run_that_is_cancelled_in_the_ui_ends_and_nothing_moves(study, prefect
 
 def test_a_promotion_started_and_approved_in_the_ui_moves_under_the_approvers_name(study, prefect):
     client = SyncPrefectClient(prefect)
-    deployment = wait_for(lambda: next(iter(client.read_deployments()), None))
+    deployment = wait_for(lambda: next((each for each in client.read_deployments() if each.name == "promote"), None))
     choices = deployment.parameter_openapi_schema["properties"]
     assert sorted(choices["dataset"]["enum"]) == ["busi", "pbc"]
     assert choices["alias"]["enum"] == ["champion", "challenger"]

@@ -160,7 +160,7 @@ def test_with_a_server_the_run_its_tasks_and_its_table_are_there(with_server):
     assert seen("busi") == "busi"
     runs, tasks, tables = in_prefect()
     assert "seen busi" in {run.name: run.state_name for run in runs if run.state_name == "Completed"}
-    assert "named_step" in tasks
+    assert "named step" in tasks
     assert "seen-table" in tables
 
 

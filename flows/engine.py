@@ -1,0 +1,200 @@
+"""The cluster that heavy steps run on: Prefect's Dask or Ray task runner at the address of `runner` in params.yaml.
+
+DVC, records and all bookkeeping stay in this process. A worker is sent a call (a function by its name, paths,
+parameters) and sends a small value back: what it computes lies in the files of the project, which all machines see. A
+call that the cluster loses is made in this process, so that the cluster never decides the result.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from flows.monitor import first_line, monitor
+from flows.servers import prefect_server
+from pipeline.errors import StudyError, UnreachableError
+from pipeline.params import Params, RunnerParams
+from pipeline.shards import Shard, Spread, code_sha256, one_by_one
+
+if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
+    from prefect.task_runners import TaskRunner
+
+log = logging.getLogger("flows")
+
+CONNECT_TIMEOUT_S = 5
+FOLDER_VARIABLE = "STUDY_FOLDER"  # on a worker: where the project's folder is there, if not where it is here
+
+_one_at_a_time = Lock()  # the folder and the number of threads belong to a whole process
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a worker is to do, and in which project."""
+
+    name: str  # for people
+    function: Callable[..., Any]
+    arguments: tuple
+    options: dict[str, Any]
+    folder: Path
+    code: str  # hash of the package that is to do it
+
+
+def make_there(call: Call) -> Any:
+    """On a worker: the value of the call, made in the project's folder.
+
+    Raises:
+        StudyError: the worker does not see the folder, or runs other code.
+    """
+    folder, host = Path(os.environ.get(FOLDER_VARIABLE, call.folder)), socket.gethostname()
+    if not (folder / "params.yaml").is_file():
+        remedy = f"mount the folder there, or start the worker with {FOLDER_VARIABLE} set to its place"
+        raise StudyError(f"{folder}: the worker on {host} sees no project there; {remedy}")
+    if code_sha256() != call.code:
+        remedy = "bring it to the same commit and start it again"
+        raise StudyError(f"{folder}: the worker on {host} runs other code of the pipeline; {remedy}")
+    with _one_at_a_time, chdir(folder):
+        return call.function(*call.arguments, **call.options)
+
+
+class Engine:
+    """The cluster, while a stage with heavy steps runs."""
+
+    def __init__(self) -> None:
+        self._runner: TaskRunner | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self._runner is not None and monitor.on()
+
+    @contextmanager
+    def up(self, params: Params) -> Iterator[None]:
+        """A block whose heavy steps run on the cluster, if the params name one.
+
+        Prefect's task runners need a Prefect server; one that is started for it ends with the block.
+
+        Raises:
+            StudyError: the package for it is not installed.
+            UnreachableError: nothing answers at its address.
+        """
+        if params.runner.kind == "local":
+            yield
+            return
+        _refuse_silent(params.runner)
+        with prefect_server():
+            if not monitor.on():
+                log.warning("without a Prefect server the cluster cannot be used; all steps run here")
+                yield
+                return
+            with _connected(params) as self._runner:
+                try:
+                    yield
+                finally:
+                    self._runner = None
+                    _send_logs()
+
+    def outcomes(self, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
+        """Number and value of each call, in the order in which they end; those that the cluster loses are left out.
+
+        Raises:
+            StudyError: of a call; the user has to act.
+        """
+        from prefect.futures import as_completed
+
+        numbers: dict[PrefectFuture, int] = {}
+        lost: list[BaseException] = []
+        try:
+            numbers = {self._submit(call): number for number, call in enumerate(calls)}
+        except Exception as error:
+            lost.append(error)
+        for future in as_completed(list(numbers)):
+            try:
+                yield numbers[future], future.result()
+            except StudyError:
+                raise
+            except Exception as error:
+                lost.append(error)
+        if lost:
+            reason = f"{type(lost[0]).__name__}: {first_line(lost[0])}"
+            log.warning("the cluster lost %d of %d calls (%s); they are made here", len(lost), len(calls), reason)
+
+    def _submit(self, call: Call) -> "PrefectFuture":
+        from prefect import task
+        from prefect.context import TagsContext
+
+        assert self._runner is not None
+        watched = task(name=call.name, task_run_name=call.name, persist_result=False)(make_there)
+        with TagsContext(current_tags=set()):  # a worker would ask Prefect for leave to run, for each tag of each task
+            return self._runner.submit(watched, {"call": call})
+
+
+engine = Engine()
+
+
+def call_of(name: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Call:
+    """A call for a worker, in the project that this process runs in."""
+    return Call(name, function, arguments, options, Path.cwd(), code_sha256())
+
+
+def spread() -> Spread:
+    """How shards are made now: by the workers of the cluster if one is up."""
+    return by_workers if engine.is_up else one_by_one
+
+
+def by_workers(shards: Sequence[Shard]) -> Iterator[int]:
+    """As the type says; what the cluster loses is made in this process."""
+    left = set(range(len(shards)))
+    if engine.is_up:
+        for number, _ in engine.outcomes([call_of(f"shard {shard.path.stem}", shard) for shard in shards]):
+            left.remove(number)
+            yield number
+    for number in sorted(left):
+        shards[number]()
+        yield number
+
+
+@contextmanager
+def _connected(params: Params) -> Iterator["TaskRunner"]:
+    connect = {"dask": _dask, "ray": _ray}[params.runner.kind]
+    try:
+        runner = connect(params)
+    except ImportError as error:
+        remedy = f"install it with `pip install --editable '.[{params.runner.kind}]'`, or set runner.kind: local"
+        raise StudyError(f"runner.kind: {params.runner.kind}: {first_line(error)}; {remedy}") from None
+    with runner:
+        yield runner
+
+
+def _dask(params: Params) -> "TaskRunner":
+    from prefect_dask import DaskTaskRunner
+
+    return DaskTaskRunner(address=params.runner.address)
+
+
+def _ray(params: Params) -> "TaskRunner":
+    from prefect_ray import RayTaskRunner
+
+    return RayTaskRunner(address=params.runner.address)
+
+
+def _send_logs() -> None:
+    """Before the server ends: Prefect sends lines some at a time."""
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()
+
+
+def _refuse_silent(runner: RunnerParams) -> None:
+    """Without this, the libraries would try for half a minute and then say so on many lines."""
+    place = urlsplit(runner.address)
+    try:
+        socket.create_connection((place.hostname or "", place.port or 0), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        remedy = "start the cluster (docs/machines.md), or set runner.kind: local"
+        raise UnreachableError(f"runner.address: {runner.address} does not answer ({error}); {remedy}") from None
