@@ -16,6 +16,7 @@ QUIET = {
     "ITERATIVE_DO_NOT_TRACK": "1",
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 for _name, _value in QUIET.items():
     os.environ.setdefault(_name, _value)

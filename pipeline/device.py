@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 from weakref import finalize
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -34,6 +35,11 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def settled_device(name: str) -> str:
+    """`auto` as this machine takes it; another name stays as it is, for a machine that may have more than this one."""
+    return str(resolve_device(name)) if name == "auto" else name
+
+
 def resolve_precision(device: torch.device, precision: str) -> str:
     """`fp32` or `bf16`; `auto` is bf16 on a GPU that has it natively.
 
@@ -49,6 +55,21 @@ def resolve_precision(device: torch.device, precision: str) -> str:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """A context in which models compute in `precision` (auto, fp32 or bf16); their weights stay fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(device, precision) == "bf16")
+
+
+class Arriving:
+    """A number on its way from the device, which goes on working meanwhile."""
+
+    def __init__(self, number: Float[Tensor, ""]) -> None:
+        self._copy = number.to("cpu", non_blocking=True)
+        self._arrival = torch.cuda.Event() if number.is_cuda else None
+        if self._arrival:
+            self._arrival.record()
+
+    def value(self) -> float:
+        if self._arrival:
+            self._arrival.synchronize()
+        return self._copy.item()
 
 
 def set_threads(number: int) -> None:

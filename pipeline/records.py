@@ -171,6 +171,8 @@ class Receipt(Record):
     best_validation_macro_f1: float
     augmentation: dict  # albumentations' own serialised form
     precision: str
+    compiled: bool = False
+    processes: int = 1  # that shared the training
     checkpoint_sha256: str
     data_sha256: str
     packages: dict[str, str]

@@ -1,5 +1,6 @@
 """A tiny study in a folder of its own: this checkout's code with small parameters, run the way a user runs it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,8 +14,15 @@ import yaml
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
+GUARD = ROOT / "tests/guard"
 DVC_SITE_CACHE = os.environ.get("DVC_SITE_CACHE_DIR", "/tmp/dvc-site")
 CODE = ["flows", "pipeline", "dvc.yaml", ".dvcignore", ".gitignore", "params.yaml"]
+
+# Begins of variables by which tools take a machine for CI and keep silent: that would hide that they were not told to.
+MUTING = (
+    "CI", "PYTEST_", "GITHUB_", "GITLAB_", "JENKINS_", "TRAVIS", "BUILDKITE", "TF_BUILD", "CODEBUILD_", "BITBUCKET_",
+    "TEAMCITY_", "DRONE", "SEMAPHORE", "APPVEYOR", "BUDDY", "RUNBOT_", "CLOUD_RUN_",
+)  # fmt: skip
 
 # Two transformers, one dataset, a few images: small enough for seconds, large enough for every stage to have work.
 # One of the two is pre-trained within the study, the other starts from scratch.
@@ -45,17 +53,46 @@ TINY = {
 
 
 @dataclass(frozen=True)
+class Alone:
+    """What a command printed, and what `guard/alone.py` says of it."""
+
+    stdout: str
+    packets: int | None = None  # that found no way out of the machine
+    refused: str = ""  # why it was not alone
+
+
+@dataclass(frozen=True)
 class Study:
     folder: Path
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a Python module with arguments in the study's folder: run("dvc", "repro")."""
-        result = subprocess.run(
-            [sys.executable, "-m", *command], cwd=self.folder, env=_environment(), capture_output=True, text=True
-        )
+        result = self._finished([sys.executable, "-m", *command])
         if check and result.returncode:
             raise AssertionError(f"{command} ended with {result.returncode}\n{result.stdout}\n{result.stderr}")
         return result
+
+    def run_alone(self, *command: str) -> "Alone":
+        """Runs a Python module without any network but loopback, where the system allows that."""
+        report = self.folder.with_name(f"{self.folder.name}.network.json")
+        result = self._finished([sys.executable, str(GUARD / "alone.py"), str(report), sys.executable, "-m", *command])
+        assert result.returncode == 0, f"{command} ended with {result.returncode}\n{result.stdout}\n{result.stderr}"
+        return Alone(result.stdout, **json.loads(report.read_text(encoding="utf-8")))
+
+    @property
+    def attempts(self) -> list[str]:
+        """What its commands were refused so far: to leave the machine, or to unpickle (`guard/sitecustomize.py`)."""
+        return self._attempts.read_text(encoding="utf-8").splitlines() if self._attempts.exists() else []
+
+    @property
+    def _attempts(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.attempts")
+
+    def _finished(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        watched = {"PYTHONPATH": str(GUARD), "GUARD_ATTEMPTS": str(self._attempts)}
+        return subprocess.run(
+            command, cwd=self.folder, env=study_environment() | watched, capture_output=True, text=True
+        )
 
     def edit(self, change: Callable[[dict], None]) -> None:
         path = self.folder / "params.yaml"
@@ -95,10 +132,10 @@ def merge(tree: dict, changes: dict) -> None:
 _AUTHOR = ["-c", "user.name=tests", "-c", "user.email=tests@localhost"]
 
 
-def _environment() -> dict[str, str]:
-    """The tests' environment without addresses of servers that are not the study's own."""
-    mute = ("PREFECT_", "MLFLOW_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(mute)}
+def study_environment() -> dict[str, str]:
+    """The tests' environment without addresses of servers that are not the study's own, and without marks of CI."""
+    others = ("PREFECT_", "MLFLOW_", *MUTING)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # as an activated .venv does
     return kept | {
         "PATH": path,

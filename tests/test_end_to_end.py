@@ -7,17 +7,22 @@ import pandas as pd
 import pytest
 
 from pipeline.report.cells import load_cell
-from tests.study import Study, make_study
+from tests.ports import free_port
+from tests.study import Alone, Study, make_study
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> Study:
-    """The tiny study, run once with a Prefect server of its own and a local MLflow store."""
-    study = make_study(tmp_path_factory.mktemp("checkout"))
-    (study.folder / "console.txt").write_text(study.run("flows.study").stdout)
-    return study
+def first_run(tmp_path_factory) -> tuple[Study, Alone]:
+    """The tiny study, run once with a Prefect server of its own and a local MLflow store, and without a network."""
+    study = make_study(tmp_path_factory.mktemp("machine") / "checkout")
+    return study, study.run_alone("flows.study")
+
+
+@pytest.fixture(scope="module")
+def study(first_run) -> Study:
+    return first_run[0]
 
 
 @pytest.fixture
@@ -25,11 +30,23 @@ def mlflow_client(study):
     return _client(study)
 
 
-def test_it_ends_with_a_table_and_where_to_look(study):
-    console = (study.folder / "console.txt").read_text()
+def test_it_ends_with_a_table_and_where_to_look(first_run):
+    console = first_run[1].stdout
     assert "busi" in console
     assert "gradient_rollout" in console
     assert "data/report/index.html" in console
+
+
+def test_no_program_sent_a_packet_that_would_have_left_the_machine(first_run):
+    require_alone(first_run[1])
+    assert first_run[1].packets == 0
+
+
+def test_the_servers_listen_on_loopback_and_send_nothing_elsewhere(study):
+    served = study.run_alone("listening", str(free_port()))
+    assert json.loads(served.stdout) == ["127.0.0.1", "127.0.0.1"]
+    require_alone(served)
+    assert served.packets == 0
 
 
 def test_the_page_leads_to_the_registered_versions_and_tells_the_time_taken(study):
@@ -160,6 +177,16 @@ def test_the_data_travel_through_a_remote(study, tmp_path):
         shutil.rmtree(folder)
     study.run("dvc", "pull", "-r", "shelf", "preprocess@busi")
     assert (prepared / "images.npy").read_bytes() == content
+
+
+def test_nothing_above_tried_to_leave_the_machine_to_listen_beyond_it_or_to_unpickle(study):
+    """Stands last. The guard is in every Python process of every command; `test_quiet.py` shows that it sees."""
+    assert study.attempts == []
+
+
+def require_alone(run: Alone) -> None:
+    if run.refused:
+        pytest.skip(f"no network of its own here: {run.refused}")
 
 
 def _client(study: Study):

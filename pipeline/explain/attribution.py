@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,9 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
-from tqdm import tqdm
 
 from pipeline.data.prepared import Prepared, load_prepared, to_tensor
-from pipeline.device import resolve_device, set_threads
+from pipeline.device import resolve_device, set_threads, settled_device
 from pipeline.errors import StudyError
 from pipeline.explain import METHODS, check_methods, explain_batch
 from pipeline.explain.baselines import baseline_maps, oracle_maps, swapped_partners
@@ -25,9 +25,13 @@ from pipeline.packages import package_versions
 from pipeline.params import ExplainParams, MethodParams, StudyParams
 from pipeline.records import ATTRIBUTIONS, CHECKPOINT, LINEAGE, ORACLE, SWAPPED, Explanation, HeatmapLineage, Receipt
 from pipeline.seeds import cell_seed
+from pipeline.shards import IN_MEMORY, Arrays, Scratch, Shards, adder, key_of, slices
 
 logger = logging.getLogger(__name__)
 
+# Of a shard, about: a few seconds' work on a GPU and at most minutes on a CPU, so that a kill costs little.
+CLASSIFIED_AT_A_TIME = 256
+EXPLAINED_AT_A_TIME = 32
 
 Maps = dict[str, Float32[np.ndarray, "n _ _"]]
 
@@ -50,8 +54,35 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Job:
+    """All that decides the maps of a row and a target, as any process of the same project can load it."""
+
+    prepared_dir: Path
+    model_dir: Path
+    params: ExplainParams
+    seed: int
+    device: str
+    threads: int
+    checkpoint_sha256: str
+    data_sha256: str
+
+    @property
+    def key(self) -> str:
+        return key_of(
+            {
+                "checkpoint": self.checkpoint_sha256,
+                "data": self.data_sha256,
+                "params": self.params.model_dump(mode="json"),
+                "seed": self.seed,
+                "device": torch.device(self.device).type,
+                "threads": self.threads,
+            }
+        )
+
+
+@dataclass(frozen=True)
 class Explainer:
-    """All that decides the maps of a row and a target."""
+    """A job, loaded."""
 
     classifier: Classifier
     prepared: Prepared
@@ -73,6 +104,7 @@ def explain_cell(
     params: ExplainParams,
     study: StudyParams,
     progress: Callable[[int, int], None],
+    scratch: Scratch = IN_MEMORY,
 ) -> Explanation:
     """Write attributions.npz and explanation.json into `heatmap_dir`; the latter is returned.
 
@@ -85,18 +117,18 @@ def explain_cell(
         StudyError: checkpoint, receipt and prepared set do not belong together, or a method does not fit the model.
     """
     set_threads(study.threads)
-    prepared = load_prepared(prepared_dir)
-    receipt = _checked_receipt(model_dir, prepared_dir, prepared)
-    device = resolve_device(study.device)
-    classifier, _ = load_checkpoint(model_dir / CHECKPOINT, str(device))
-    check_methods(params.methods, family_of(classifier.backbone, params.cam_layer), params)
-    explainer = Explainer(classifier, prepared, params.methods, params, cell_seed(study.seed, dataset), device)
+    receipt = Receipt.read(model_dir)
+    seed, device = cell_seed(study.seed, dataset), settled_device(study.device)
+    hashes = receipt.checkpoint_sha256, receipt.data_sha256
+    job = Job(prepared_dir, model_dir, params, seed, device, study.threads, *hashes)
+    explainer = load_explainer(job if scratch.is_here else replace(job, device="cpu"))
+    shards = Shards(scratch, job.key)
 
-    rows = choose_rows(prepared, params.max_images, explainer.seed)
-    probabilities = _probabilities(explainer, rows, params.batch_size)
-    task = _task(rows, probabilities.argmax(axis=1), _labels(prepared)[rows])
+    rows = choose_rows(explainer.prepared, params.max_images, seed)
+    probabilities = _probabilities(shards, job, rows)
+    task = _task(rows, probabilities.argmax(axis=1), _labels(explainer.prepared)[rows])
     logger.info("%s-%s: explaining %d images, %d misclassified", dataset, model, task.images, task.misclassified)
-    maps = _explain(explainer, task, params.batch_size, progress)
+    maps = _explain(shards, job, task, progress)
     maps |= _swapped(explainer, task, maps) | _oracle(explainer, task)
     _tell_blank_maps(maps, f"{dataset}-{model}")
 
@@ -105,7 +137,45 @@ def explain_cell(
         np.savez(folder / ATTRIBUTIONS, **arrays)  # type: ignore[arg-type]  # numpy's stub
         explanation = _record(explainer, receipt, task, maps, sha256_of(folder / ATTRIBUTIONS), study.seed)
         explanation.write(folder)
+    shards.clear()
+    load_explainer.cache_clear()
     return explanation
+
+
+@lru_cache(maxsize=1)
+def load_explainer(job: Job) -> Explainer:
+    """The model in memory, on its device; kept for the next shard.
+
+    Raises:
+        StudyError: the files are not those of the job, or a method does not fit the model.
+    """
+    prepared = load_prepared(job.prepared_dir)
+    receipt = _checked_receipt(job.model_dir, job.prepared_dir, prepared)
+    if (receipt.checkpoint_sha256, receipt.data_sha256) != (job.checkpoint_sha256, job.data_sha256):
+        raise StudyError(f"{job.model_dir}: not the model of the machine that asked; let both see the same folder")
+    device = resolve_device(job.device)
+    classifier, _ = load_checkpoint(job.model_dir / CHECKPOINT, str(device))
+    check_methods(job.params.methods, family_of(classifier.backbone, job.params.cam_layer), job.params)
+    return Explainer(classifier, prepared, job.params.methods, job.params, job.seed, device)
+
+
+def classify_shard(job: Job, rows: Int64[np.ndarray, " n"]) -> Arrays:
+    """Probabilities of all classes for each of the rows."""
+    set_threads(job.threads)
+    explainer = load_explainer(job)
+    with torch.inference_mode():
+        logits = [explainer.classifier(explainer.images(batch)) for batch in _batches(rows, job.params.batch_size)]
+        return {"probabilities": torch.cat(logits).softmax(dim=1).cpu().numpy()}
+
+
+def explain_shard(job: Job, rows: Int64[np.ndarray, " n"], targets: Int64[np.ndarray, " n"]) -> Arrays:
+    """The maps of each row for its target, by name."""
+    set_threads(job.threads)
+    explainer, size = load_explainer(job), job.params.batch_size
+    parts = [
+        _batch_maps(explainer, *batch) for batch in zip(_batches(rows, size), _batches(targets, size), strict=True)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def choose_rows(prepared: Prepared, max_images: int | None, seed: int) -> Int64[np.ndarray, " n"]:
@@ -135,12 +205,10 @@ def _checked_receipt(model_dir: Path, prepared_dir: Path, prepared: Prepared) ->
     return receipt
 
 
-def _probabilities(
-    explainer: Explainer, rows: Int64[np.ndarray, " n"], batch_size: int
-) -> Float32[np.ndarray, "n classes"]:
-    with torch.inference_mode():
-        logits = [explainer.classifier(explainer.images(batch)) for batch in _batches(rows, batch_size)]
-        return torch.cat(logits).softmax(dim=1).cpu().numpy()
+def _probabilities(shards: Shards, job: Job, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n classes"]:
+    calls = [(job, rows[part]) for part in slices(len(rows), job.params.batch_size, CLASSIFIED_AT_A_TIME)]
+    found = shards.run("classify", classify_shard, calls, done=lambda number: None)
+    return np.concatenate([part["probabilities"] for part in found])
 
 
 def _task(rows: Int64[np.ndarray, " n"], predicted: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"]) -> Task:
@@ -148,17 +216,12 @@ def _task(rows: Int64[np.ndarray, " n"], predicted: Int64[np.ndarray, " n"], lab
     return Task(np.concatenate([rows, rows[wrong]]), np.concatenate([predicted, labels[wrong]]), len(rows))
 
 
-def _explain(explainer: Explainer, task: Task, batch_size: int, progress: Callable[[int, int], None]) -> Maps:
-    parts: list[Maps] = []
-    done, total = 0, len(task.rows)
-    with tqdm(total=total, unit="map", disable=None) as bar:
-        batches = zip(_batches(task.rows, batch_size), _batches(task.targets, batch_size), strict=True)
-        for rows, targets in batches:
-            parts.append(_batch_maps(explainer, rows, targets))
-            done += len(rows)
-            bar.update(len(rows))
-            progress(done, total)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _explain(shards: Shards, job: Job, task: Task, progress: Callable[[int, int], None]) -> Maps:
+    parts = slices(len(task.rows), job.params.batch_size, EXPLAINED_AT_A_TIME)
+    calls = [(job, task.rows[part], task.targets[part]) for part in parts]
+    told = adder(progress, len(task.rows), "map")
+    found = shards.run("explain", explain_shard, calls, done=lambda number: told(len(calls[number][1])))
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
 def _batches(values: Int64[np.ndarray, " n"], size: int) -> Iterator[Int64[np.ndarray, " m"]]:

@@ -2,30 +2,28 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float32
-from tqdm import tqdm
 
-from pipeline.data.prepared import Prepared, load_prepared
-from pipeline.device import resolve_device, set_threads
+from pipeline.device import set_threads, settled_device
 from pipeline.errors import StudyError
-from pipeline.files import sha256_of, whole_folder
-from pipeline.metrics.drawing import Drawn, Subject, calibrate, draw
+from pipeline.files import whole_folder
+from pipeline.metrics.drawing import Drawn, Job, Subject, calibrate, checked_explanation, draw, load_subject
 from pipeline.metrics.engine import ADAPTIVE, Engine, Protocol, check_protocol, steps_taken
-from pipeline.metrics.explained import load_explained
 from pipeline.metrics.faithfulness import TIE_RULE
 from pipeline.metrics.localised import localisation_table
 from pipeline.metrics.score_tables import even_points, mean_curves, method_metrics, score_table
 from pipeline.metrics.substrates import ANOTHER_IMAGE
-from pipeline.models.checkpoint import load_checkpoint
 from pipeline.packages import package_versions
 from pipeline.params import ProtocolParams, ScoreParams, StudyParams
-from pipeline.records import ATTRIBUTIONS, CHECKPOINT, Explanation, Metrics, ProtocolScores, Receipt, Summary
+from pipeline.records import Explanation, Metrics, ProtocolScores, Summary
 from pipeline.seeds import cell_seed
+from pipeline.shards import IN_MEMORY, Scratch, Shards, adder, key_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +40,7 @@ def score_cell(
     params: ScoreParams,
     study: StudyParams,
     progress: Callable[[int, int], None],
+    scratch: Scratch = IN_MEMORY,
 ) -> Summary:
     """Write scores.csv, variants.csv, localisation.csv, curves.npz, curves_mean.csv and summary.json.
 
@@ -55,29 +54,30 @@ def score_cell(
         StudyError: checkpoint, heatmaps and prepared set do not belong together, or a parameter does not fit them.
     """
     set_threads(study.threads)
-    prepared = load_prepared(prepared_dir)
-    explanation = _checked_explanation(prepared_dir, prepared, model_dir, heatmap_dir)
-    device = resolve_device(study.device)
-    classifier, _ = load_checkpoint(model_dir / CHECKPOINT, str(device))
-    subject = Subject(classifier, prepared, load_explained(heatmap_dir / ATTRIBUTIONS), device)
+    explanation = checked_explanation(prepared_dir, model_dir, heatmap_dir)
+    hashes = explanation.checkpoint_sha256, explanation.attributions_sha256
+    job = Job(prepared_dir, model_dir, heatmap_dir, settled_device(study.device), study.threads, *hashes)
+    subject = load_subject(job if scratch.is_here else replace(job, device="cpu"))
+    prepared, explained = subject.prepared, subject.explained
     asked = {MAIN: params.protocol} | {name: params.variant(name) for name in params.variants}
     protocols = {name: _protocol(each, name, subject) for name, each in asked.items()}
-    calibration = calibrate(subject)
+    shards = Shards(scratch, _key(job, explanation, params))
+    calibration = calibrate(shards, job, prepared)
 
     logger.info("%s-%s: scoring %d images in %s steps", dataset, model, explanation.images, params.steps)
-    done = _adder(progress, subject.rows * len(asked))
+    done = adder(progress, sum(len(part.rows) for part in explained) * len(asked), "image")
     drawn = {}
     for name, protocol in protocols.items():
         temperature = calibration["temperature"] if asked[name].calibrated else 1.0
         engine = Engine(params.precision, temperature, params.batch_size)
-        drawn[name] = draw(subject, protocol, engine, done)
+        drawn[name] = draw(shards, job, explained, name, protocol, engine, done)
     scores = {
-        name: score_table(subject.explained, each.curves, prepared.index, each.protocol).assign(
+        name: score_table(explained, each.curves, prepared.index, each.protocol).assign(
             **_provenance(each, explanation)
         )
         for name, each in drawn.items()
     }
-    localisation = localisation_table(subject.explained, prepared.masks, params.pointing_tolerance_px)
+    localisation = localisation_table(explained, prepared.masks, params.pointing_tolerance_px)
 
     seed = cell_seed(study.seed, dataset, model)
     means = {name: _protocol_scores(drawn[name], scores[name], localisation, seed, params) for name in drawn}
@@ -87,26 +87,26 @@ def score_cell(
         "scores": scores[MAIN],
         "variants": _variant_table(scores),
         "localisation": localisation,
-        "curves_mean": mean_curves(subject.explained, drawn[MAIN].curves),
+        "curves_mean": mean_curves(explained, drawn[MAIN].curves),
     }
     _write(score_dir, summary, tables, _arrays(drawn))
+    shards.clear()
+    load_subject.cache_clear()
     return summary
 
 
-def _checked_explanation(prepared_dir: Path, prepared: Prepared, model_dir: Path, heatmap_dir: Path) -> Explanation:
-    """The record of the heatmaps, once prepared set, checkpoint and arrays are known to be those it speaks of."""
-    receipt, explanation = Receipt.read(model_dir), Explanation.read(heatmap_dir)
-    checkpoint, arrays = model_dir / CHECKPOINT, heatmap_dir / ATTRIBUTIONS
-    for path in (checkpoint, arrays):
-        if not path.is_file():
-            raise StudyError(f"{path}: no such file; run `dvc repro` to make it")
-    if not sha256_of(checkpoint) == receipt.checkpoint_sha256 == explanation.checkpoint_sha256:
-        raise StudyError(f"{checkpoint}: not the checkpoint that {heatmap_dir} explains; run `dvc repro`")
-    if sha256_of(arrays) != explanation.attributions_sha256:
-        raise StudyError(f"{arrays}: not the arrays of the explanation.json beside it; run `dvc repro -f` to make both")
-    if prepared.about.data_sha256 != explanation.data_sha256:
-        raise StudyError(f"{prepared_dir}: not the set whose images {heatmap_dir} explains; run `dvc repro`")
-    return explanation
+def _key(job: Job, explanation: Explanation, params: ScoreParams) -> str:
+    """Of all that decides the curves."""
+    return key_of(
+        {
+            "checkpoint": job.checkpoint_sha256,
+            "attributions": job.attributions_sha256,
+            "data": explanation.data_sha256,
+            "params": params.model_dump(mode="json"),
+            "device": torch.device(job.device).type,
+            "threads": job.threads,
+        }
+    )
 
 
 def _protocol(asked: ProtocolParams, name: str, subject: Subject) -> Protocol:
@@ -123,19 +123,6 @@ def _protocol(asked: ProtocolParams, name: str, subject: Subject) -> Protocol:
     if protocol.steps not in (ADAPTIVE, taken):
         logger.warning("%ssteps: %s equal steps reach the end in %d; curves have %d", key, protocol.steps, taken, taken)
     return protocol
-
-
-def _adder(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:
-    """Adds up what is done, for a bar and for whoever asked."""
-    bar, so_far = tqdm(total=total, unit="image", disable=None), 0
-
-    def done(more: int) -> None:
-        nonlocal so_far
-        so_far += more
-        bar.update(more)  # a bar that is not shown does not count
-        progress(so_far, total)
-
-    return done
 
 
 def _provenance(drawn: Drawn, explanation: Explanation) -> dict[str, str | int | float]:

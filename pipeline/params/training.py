@@ -52,6 +52,8 @@ class FinetuneParams(TrainingParams):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     class_balance: Literal["loss", "sampling", "none"]
     patience: Count
+    processes: Count
+    compile: bool
     augmentation: AugmentationParams
 
 

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Int64, UInt8
 
 from pipeline.data.augment import Augmenter
-from pipeline.data.prepared import Prepared, load_prepared, to_tensor
+from pipeline.data.prepared import Prepared, load_prepared
 from pipeline.errors import StudyError
 from pipeline.params import AugmentationParams
 from pipeline.records import PreparedSet
-from pipeline.training.batches import Batch, labels_of
+from pipeline.training.batches import Batch, Wanted, labels_of
 
 
 @dataclass(frozen=True)
@@ -91,19 +91,18 @@ def refuse_unlabelled(corpus: Corpus, strategy: str) -> None:
 
 @dataclass(frozen=True)
 class AugmentedCorpusBatch:
-    """Makes the batch of some rows in one epoch, each image augmented as its set allows."""
+    """Makes a batch, each image augmented as its set allows."""
 
     corpus: Corpus
     augmenters: tuple[Augmenter, ...]  # one for each set
-    epoch: int
 
-    def __call__(self, rows: Int64[np.ndarray, " n"]) -> Batch:
-        numbers, _ = self.corpus.place(rows)
+    def __call__(self, wanted: Wanted) -> Batch:
+        rows, (numbers, _) = wanted.rows, self.corpus.place(wanted.rows)
         images = [
-            self.augmenters[number](self.corpus.image(int(row)), self.epoch, int(row))
+            self.augmenters[number](self.corpus.image(int(row)), wanted.epoch, int(row))
             for number, row in zip(numbers, rows, strict=True)
         ]
-        return Batch(rows, to_tensor(np.stack(images)), torch.from_numpy(self.corpus.labels(rows)))
+        return Batch(rows, torch.from_numpy(np.stack(images)), torch.from_numpy(self.corpus.labels(rows)))
 
 
 def augmenters_of(corpus: Corpus, params: AugmentationParams, seed: int) -> tuple[Augmenter, ...]:

@@ -20,6 +20,7 @@ from pipeline.params import ViewParams
 from pipeline.pretraining.corpus import Corpus
 from pipeline.records import PreparedSet
 from pipeline.seeds import cell_seed
+from pipeline.training.batches import Wanted
 
 GLOBAL_VIEWS = 2
 ASPECT = (3 / 4, 4 / 3)  # width by height of a crop, before it becomes a square
@@ -86,16 +87,15 @@ def _around_one(fraction: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class MultiCropBatch:
-    """Makes the views of some rows in one epoch."""
+    """Makes the views of a batch."""
 
     corpus: Corpus
     croppers: tuple[Cropper, ...]  # one for each set
-    epoch: int
 
-    def __call__(self, rows: Int64[np.ndarray, " n"]) -> ViewBatch:
-        numbers, _ = self.corpus.place(rows)
+    def __call__(self, wanted: Wanted) -> ViewBatch:
+        rows, (numbers, _) = wanted.rows, self.corpus.place(wanted.rows)
         views = [
-            self.croppers[number](self.corpus.image(int(row)), self.epoch, int(row))
+            self.croppers[number](self.corpus.image(int(row)), wanted.epoch, int(row))
             for number, row in zip(numbers, rows, strict=True)
         ]
         large, small = zip(*views, strict=True)

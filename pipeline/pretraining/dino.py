@@ -6,7 +6,7 @@ network learned to tell the two apart and nothing else (log 2 nats of informatio
 of random weights); a centre of its own makes every set spread over all outputs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,10 +96,10 @@ class Dino:
     steps: int  # of the whole training
     watched: str | None = None
 
-    def batches(self, epoch: int) -> Iterable[ViewBatch]:
-        order = self.run.epoch_order(self.corpus, epoch)
-        make = MultiCropBatch(self.corpus, self.croppers, epoch)
-        return load_batches(make, order, self.params.batch_size, self.params.workers)
+    def batches(self, epochs: range) -> Generator[ViewBatch, None, None]:
+        wanted = self.run.wanted(self.corpus, epochs, self.params.batch_size)
+        make = MultiCropBatch(self.corpus, self.croppers)
+        return load_batches(make, wanted, self.params.workers, self.run.device)
 
     def loss(self, batch: ViewBatch, epoch: int) -> Float[Tensor, ""]:
         self.module.student.head.last_layer.weight_v.requires_grad_(epoch > FROZEN_EPOCHS)
@@ -111,7 +111,7 @@ class Dino:
         momentum = cosine_schedule(step, self.steps, self.params.teacher_momentum, 1.0)
         update_momentum(self.module.student, self.module.teacher, momentum)
 
-    def measure(self, epoch: int) -> dict[str, float]:
+    def measure(self, epoch: int, batches: Iterator[ViewBatch]) -> dict[str, float]:
         """
         Raises:
             StudyError: the training has collapsed.

@@ -1,6 +1,7 @@
 """What a strategy hands over to be trained."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pipeline.models.build import Classifier
 from pipeline.params import StrategyParams
 from pipeline.pretraining.corpus import Corpus
 from pipeline.seeds import cell_seed
+from pipeline.training.batches import Wanted, parts_of
 from pipeline.training.loop import Objective, Trainer, build_optimizer
 
 
@@ -23,6 +25,11 @@ class Run:
     device: torch.device
     state_dir: Path
     key: str
+
+    def wanted(self, corpus: Corpus, epochs: range, batch_size: int) -> Iterator[Wanted]:
+        """The batches of these epochs, in order."""
+        for epoch in epochs:
+            yield from (Wanted(rows, epoch) for rows in parts_of(self.epoch_order(corpus, epoch), batch_size))
 
     def epoch_order(self, corpus: Corpus, epoch: int) -> Int64[np.ndarray, " n"]:
         """Training rows, shuffled."""

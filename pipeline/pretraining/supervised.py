@@ -1,6 +1,6 @@
 """Supervised pre-training: cross-entropy over the classes of all labelled sets together."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,18 +33,18 @@ class Supervised:
     run: Run
     watched: str | None = None
 
-    def batches(self, epoch: int) -> Iterable[Batch]:
-        order = self.run.epoch_order(self.corpus, epoch)
-        make = AugmentedCorpusBatch(self.corpus, self.augmenters, epoch)
-        return load_batches(make, order, self.params.batch_size, self.params.workers)
+    def batches(self, epochs: range) -> Generator[Batch, None, None]:
+        wanted = self.run.wanted(self.corpus, epochs, self.params.batch_size)
+        make = AugmentedCorpusBatch(self.corpus, self.augmenters)
+        return load_batches(make, wanted, self.params.workers, self.run.device)
 
     def loss(self, batch: Batch, epoch: int) -> Float[Tensor, ""]:
-        return self.criterion(self.module, batch.images.to(self.run.device), batch.labels.to(self.run.device))
+        return self.criterion(self.module, batch.images(self.run.device), batch.labels.to(self.run.device))
 
     def after_step(self, step: int) -> None:
         """Nothing moves but what the optimizer moves."""
 
-    def measure(self, epoch: int) -> dict[str, float]:
+    def measure(self, epoch: int, batches: Iterator[Batch]) -> dict[str, float]:
         rows = self.corpus.rows("validation")
         predicted = in_batches(self.module, self.corpus, rows, self.run.device).argmax(dim=1)
         return {"validation_balanced_accuracy": float(balanced_accuracy_score(self.corpus.labels(rows), predicted))}

@@ -1,84 +1,146 @@
-"""Batches of images, and the weights that make up for unequal classes.
+"""Batches of images in the order of their use, and the weights that make up for unequal classes.
 
 Order and augmentation follow from (seed, epoch) alone: any epoch can be made again without the ones before.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.data.augment import Augmenter
-from pipeline.data.prepared import Prepared, to_tensor
-from pipeline.params import FinetuneParams
-from pipeline.seeds import cell_seed
+from pipeline.data.prepared import Prepared
+from pipeline.errors import StudyError
+from pipeline.training.processes import Share
 
 
-@dataclass(frozen=True)
-class Batch:
+class Wanted(NamedTuple):
+    """What a batch is made from."""
+
     rows: Int64[np.ndarray, " n"]
-    images: Float[Tensor, "n 3 s s"]
-    labels: Int64[Tensor, " n"]
+    epoch: int | None = None  # that the augmentation is drawn for; None leaves the images as they are
 
 
-class EpochBatches(Dataset[Any]):
-    """The batches of one epoch, each made when asked for, here or in a loader's process."""
+class Batch(NamedTuple):
+    """The loader pins the memory of a tuple's tensors by itself."""
 
-    def __init__(self, make: Callable[[Int64[np.ndarray, " n"]], Any], batches: list[np.ndarray]) -> None:
-        self.make, self.batches = make, batches
+    rows: Int64[np.ndarray, " n"]  # of the whole batch; the rest is of this process's share
+    pixels: UInt8[Tensor, "m s s 3"]
+    labels: Int64[Tensor, " m"]
+    counts: bool = True  # a share without images holds one that does not count, as each process must run the model
 
-    def __len__(self) -> int:
-        return len(self.batches)
+    def images(self, device: torch.device) -> Float[Tensor, "m 3 s s"]:
+        return unit_images(self.pixels.to(device, non_blocking=True))
 
-    def __getitem__(self, position: int) -> Any:
-        return self.make(self.batches[position])
+
+def unit_images(pixels: UInt8[Tensor, "n s s 3"]) -> Float[Tensor, "n 3 s s"]:
+    """In [0, 1], the values of `to_tensor`: bytes cross to the loader's parent and to the GPU, a quarter of floats."""
+    images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    # A plain 255 would become a factor 1/255 on a GPU, which gives other last digits than a quotient.
+    return images.div_(torch.full((), 255.0, device=images.device))
+
+
+class Makings(Dataset[Any]):
+    """Makes what is wanted, here or in a loader's process."""
+
+    def __init__(self, make: Callable[[Wanted], Any]) -> None:
+        self.make = make
+
+    def __getitem__(self, wanted: Wanted) -> Any:
+        try:
+            return self.make(wanted)
+        except StudyError as error:
+            return error  # raised in a loader's process it would arrive as a traceback
 
 
 def load_batches(
-    make: Callable[[Int64[np.ndarray, " n"]], Any], order: Int64[np.ndarray, " n"], batch_size: int, workers: int
-) -> Iterable[Any]:
-    """What `make` makes of each `batch_size` rows of `order`, in `workers` processes or, with 0, in this one."""
-    return DataLoader(
-        EpochBatches(make, np.split(order, range(batch_size, len(order), batch_size))),
+    make: Callable[[Wanted], Any], wanted: Iterable[Wanted], workers: int, device: torch.device
+) -> Generator[Any, None, None]:
+    """What `make` makes of each, in order; in `workers` processes that work ahead or, with 0, in this one.
+
+    The processes end with the generator: close it.
+
+    Raises:
+        StudyError: one that `make` raised, or the system ended one of the processes.
+    """
+    loader = DataLoader(
+        Makings(make),
         batch_size=None,
+        sampler=wanted,
+        collate_fn=_as_made,
         num_workers=workers,
         # Spawned, as a fork of a process with Prefect's threads in it ends with an error.
         multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_one_thread if workers else None,
+        pin_memory=device.type == "cuda",
         # The loader draws a seed for its workers, which draw nothing: its own generator leaves torch's as it is.
         generator=torch.Generator().manual_seed(0),
     )
+    made: Iterator[Any] = iter(loader)
+    try:
+        for batch in made:
+            if isinstance(batch, StudyError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise StudyError(
+            f"workers: one of {workers} processes that load images was ended from outside, most likely for want of "
+            "memory or of room in /dev/shm; lower it"
+        ) from None
+    finally:
+        del made  # ends its processes, even while an error's traceback still holds this frame
+
+
+def _as_made(batch: Any) -> Any:
+    """Where no other function is named, the loader makes tensors of arrays."""
+    return batch
+
+
+def _one_thread(worker: int) -> None:
+    """In this process the augmenters are unpickled, not built."""
+    cv2.setNumThreads(0)
 
 
 @dataclass(frozen=True)
-class AugmentedBatch:
-    """Makes the batch of some rows in one epoch."""
+class PreparedBatch:
+    """Makes this process's share of a batch of a prepared set."""
 
     data: Prepared
     augmenter: Augmenter
-    epoch: int
+    share: Share
 
-    def __call__(self, rows: Int64[np.ndarray, " n"]) -> Batch:
-        images = np.stack([self.augmenter(self.data.images[row], self.epoch, int(row)) for row in rows])
-        return Batch(rows, to_tensor(images), torch.from_numpy(labels_of(self.data, rows)))
+    def __call__(self, wanted: Wanted) -> Batch:
+        own = self.share.of(wanted.rows)
+        rows = own if len(own) else wanted.rows[:1]
+        pixels = self.data.pixels(rows)
+        if wanted.epoch is not None:
+            items = zip(pixels, rows.tolist(), strict=True)
+            pixels = np.stack([self._augmented(image, row, wanted.epoch) for image, row in items])
+        labels = torch.from_numpy(labels_of(self.data, rows))
+        return Batch(wanted.rows, torch.from_numpy(pixels), labels, counts=len(own) > 0)
+
+    def _augmented(self, image: UInt8[np.ndarray, "s s 3"], row: int, epoch: int) -> UInt8[np.ndarray, "s s 3"]:
+        try:
+            return self.augmenter(image, epoch, row)
+        except Exception as error:
+            file = self.data.index["file"].iloc[row]
+            raise StudyError(
+                f"augmentation: {file} of {self.data.about.dataset} cannot be augmented in epoch {epoch}: {error}; "
+                "switch that kind off"
+            ) from None
 
 
-def training_batches(
-    data: Prepared, augmenter: Augmenter, params: FinetuneParams, seed: int, epoch: int
-) -> Iterable[Batch]:
-    order = epoch_order(data, params.class_balance, cell_seed(seed, "order", epoch))
-    return load_batches(AugmentedBatch(data, augmenter, epoch), order, params.batch_size, params.workers)
-
-
-def plain_batches(data: Prepared, split: str, batch_size: int) -> Iterable[Batch]:
-    """Every image of a split in row order, untouched."""
-    rows = data.rows(split)
-    for part in np.split(rows, range(batch_size, len(rows), batch_size)):
-        yield Batch(part, to_tensor(data.images[part]), torch.from_numpy(labels_of(data, part)))
+def parts_of(rows: Int64[np.ndarray, " n"], size: int) -> list[Int64[np.ndarray, " m"]]:
+    """As many rows in each part; the last has what is left."""
+    return np.split(rows, range(size, len(rows), size))
 
 
 def labels_of(data: Prepared, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:

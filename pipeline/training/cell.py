@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from pipeline.data.augment import Augmenter
 from pipeline.data.prepared import Prepared, load_prepared
@@ -26,6 +27,7 @@ from pipeline.records import CHECKPOINT, Receipt
 from pipeline.seeds import cell_seed
 from pipeline.training.finetuning import FineTuning, build_criterion
 from pipeline.training.loop import Trainer, build_optimizer, fit
+from pipeline.training.processes import Processes, processes_here
 from pipeline.training.state import Course, StateFile
 
 
@@ -38,24 +40,30 @@ def fit_cell(
     params: FinetuneParams,
     study: StudyParams,
     progress: Callable[[int, int], None],
-) -> Receipt:
+) -> Receipt | None:
     """Write model.safetensors, history.csv and receipt.json into `model_dir`; the latter is returned.
+
+    Where processes share the training, the first writes, and the others return None.
 
     Args:
         state_dir: holds the state of an unfinished training; a rerun goes on from there and ends with equal bytes.
-        progress: told after each epoch how many are done, and of how many.
+        progress: told after each batch how many are done, and of how many in all epochs.
 
     Raises:
-        StudyError: the model cannot be built from its parameters, or the loss is not finite.
+        StudyError: the model cannot be built from its parameters, an image cannot be read, or the loss is not finite.
     """
     set_threads(study.threads)
-    data = load_prepared(prepared_dir)
+    device = resolve_device(study.device)
+    processes, data = processes_here(device), load_prepared(prepared_dir)
     with _errors_under(f"models.{model}"):
         start = provenance_of(model_params.arch, model_params.weights, model_params.weights_sha256)
-    objective = _build_objective(data, model, model_params, params, study)
+    objective = _build_objective(data, model, model_params, params, study, device, processes)
     state = StateFile(state_dir / "state.safetensors", _key(objective, model, model_params, start, study))
     with _errors_under(f"models.{model}"):
         course = fit(_build_trainer(objective, model_params.learning_rate), state, progress)
+    processes.part()
+    if not processes.is_main:
+        return None
     description = _describe(data, model_params)
     with whole_folder(model_dir) as folder:
         save_checkpoint(objective.module, description, folder / CHECKPOINT)
@@ -72,8 +80,10 @@ def _build_objective(
     model_params: ModelParams,
     params: FinetuneParams,
     study: StudyParams,
+    device: torch.device,
+    processes: Processes,
 ) -> FineTuning:
-    about, device = data.about, resolve_device(study.device)
+    about = data.about
     seed = cell_seed(study.seed, about.dataset, model)
     with _errors_under(f"models.{model}"):
         classifier = build_classifier(
@@ -84,8 +94,11 @@ def _build_objective(
             about.image_size_px,
             cell_seed(seed, "weights"),
         ).to(device)
-    criterion = build_criterion(data, params).to(device)
-    return FineTuning(classifier, criterion, data, Augmenter(params.augmentation, about, seed), params, seed, device)
+    if params.compile:
+        classifier.backbone.compile()  # in place: names of weights stay
+    learner, criterion = processes.wrap(classifier), build_criterion(data, params).to(device)
+    augmenter = Augmenter(params.augmentation, about, seed)
+    return FineTuning(classifier, learner, criterion, data, augmenter, params, seed, device, processes)
 
 
 def _build_trainer(objective: FineTuning, learning_rate: float) -> Trainer:
@@ -99,6 +112,7 @@ def _build_trainer(objective: FineTuning, learning_rate: float) -> Trainer:
         seed=objective.seed,
         device=objective.device,
         patience=params.patience,
+        processes=objective.processes,
     )
 
 
@@ -117,12 +131,16 @@ def _errors_under(key: str) -> Iterator[None]:
 
 
 def _key(objective: FineTuning, model: str, model_params: ModelParams, start: Provenance, study: StudyParams) -> str:
-    """Hash of everything that decides the result; the number of loader processes does not."""
+    """Hash of everything that decides the result.
+
+    How many processes load or share the training is not part of it: a training may go on with more or fewer GPUs, and
+    its numbers are the same but for last digits.
+    """
     normalised = normalisation(model_params.arch, model_params.weights)
     deciding = {
         "data": objective.data.about.data_sha256,
         "model": [model, model_params.model_dump(mode="json"), start.weights_sha256, normalised],
-        "finetune": objective.params.model_dump(mode="json", exclude={"workers"}),
+        "finetune": objective.params.model_dump(mode="json", exclude={"workers", "processes"}),
         "augmentation": objective.augmenter.recipe,
         "run": [objective.seed, str(objective.device), study.threads],
         "packages": package_versions(),
@@ -164,6 +182,8 @@ def _receipt(
         best_validation_macro_f1=course.kept.measures["validation_macro_f1"],
         augmentation=objective.augmenter.recipe,
         precision=resolve_precision(objective.device, objective.params.precision),
+        compiled=objective.params.compile,
+        processes=objective.processes.number,
         checkpoint_sha256=checkpoint_sha256,
         data_sha256=objective.data.about.data_sha256,
         packages=package_versions(),

@@ -19,6 +19,7 @@ from pipeline.models.checkpoint import CheckpointDescription, load_checkpoint, s
 from pipeline.models.provenance import Provenance
 from pipeline.params import ExplainParams, StudyParams
 from pipeline.records import Audit, Explanation, Receipt
+from pipeline.shards import IN_MEMORY, Scratch
 from tests.prepared import write_audit
 
 CLASSES = ("benign", "malignant", "normal")
@@ -90,9 +91,9 @@ def cell(tmp_path, request):
     return tmp_path
 
 
-def explain(cell, folder="heatmaps", params=PARAMS, progress=lambda done, total: None):
+def explain(cell, folder="heatmaps", params=PARAMS, progress=lambda done, total: None, scratch=IN_MEMORY):
     folders = (cell / "prepared", cell / "model", cell / folder)
-    return explain_cell(*folders, "busi", "deit", params, STUDY, progress)
+    return explain_cell(*folders, "busi", "deit", params, STUDY, progress, scratch)
 
 
 @pytest.fixture
@@ -161,7 +162,36 @@ def test_progress_reaches_its_total(cell):
     calls = []
     record = explain(cell, progress=lambda done, total: calls.append((done, total)))
     total = record.images + record.misclassified
-    assert calls == [(min(done + 4, total), total) for done in range(0, total, 4)]
+    assert calls == [(min(done + 32, total), total) for done in range(0, total, 32)]
+
+
+@pytest.mark.parametrize("batch_size", [4, 20])
+def test_shards_on_disk_give_the_same_bytes_and_leave_nothing(cell, batch_size):
+    params = PARAMS.model_copy(update={"max_images": None, "batch_size": batch_size})
+    explain(cell, "whole", params)
+    explain(cell, "in_shards", params, scratch=Scratch(cell / "scratch"))
+    whole, in_shards = ((cell / name / "attributions.npz").read_bytes() for name in ("whole", "in_shards"))
+    assert in_shards == whole
+    assert not (cell / "scratch").exists()
+
+
+def test_a_killed_run_goes_on_with_the_same_bytes(cell):
+    def kill(done, total):
+        raise KeyboardInterrupt
+
+    params, scratch = PARAMS.model_copy(update={"max_images": None}), Scratch(cell / "scratch")
+    with pytest.raises(KeyboardInterrupt):
+        explain(cell, "killed", params, kill, scratch)
+    assert not (cell / "killed").exists()
+    finished = {path: path.stat().st_ino for path in (cell / "scratch").rglob("explain-*.npz")}
+    seen = []
+    explain(
+        cell, "again", params, lambda done, total: seen.append({each: each.stat().st_ino for each in finished}), scratch
+    )
+    assert len(finished) == 1
+    assert all(each == finished for each in seen)
+    explain(cell, "whole", params)
+    assert (cell / "again" / "attributions.npz").read_bytes() == (cell / "whole" / "attributions.npz").read_bytes()
 
 
 def test_another_checkpoint_than_the_receipts_is_refused(cell):

@@ -24,6 +24,7 @@ from pipeline.models.checkpoint import CheckpointDescription, load_checkpoint, s
 from pipeline.models.provenance import Provenance
 from pipeline.params import ExplainParams, ScoreParams, StudyParams
 from pipeline.records import Explanation, PreparedSet, Receipt, Summary
+from pipeline.shards import Scratch
 from tests.metrics.test_faithfulness import rise_run
 from tests.models.tiny import ARCHITECTURES, build
 from tests.prepared import CLASSES, SIDE_PX, write_prepared
@@ -350,6 +351,25 @@ def test_progress_ends_at_all_images(cell: Cell):
     score_cell(*folders, "colours", "swin", SCORE, STUDY, lambda done, total: told.append((done, total)))
     total = 12 + Explanation.read(cell.folder / "heatmaps").misclassified
     assert told == [(12, total), (total, total)]
+
+
+def test_shards_on_disk_give_the_same_bytes_and_a_killed_run_goes_on(scored: Cell, tmp_path: Path):
+    def kill(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    scratch = Scratch(tmp_path / "scratch")
+    folders = [scored.folder / name for name in ("prepared", "model", "heatmaps")]
+    arguments = (*folders, tmp_path / "scores", "colours", "swin", SCORE, STUDY)
+    with pytest.raises(KeyboardInterrupt):
+        score_cell(*arguments, kill, scratch)
+    finished = {path: path.stat().st_ino for path in (tmp_path / "scratch").rglob("curves-*.npz")}
+    seen = []
+    score_cell(*arguments, lambda done, total: seen.append({path: path.stat().st_ino for path in finished}), scratch)
+    assert len(finished) == 1
+    assert all(each == finished for each in seen)
+    assert not (tmp_path / "scratch").exists()
+    for path in (scored.folder / "scores").iterdir():
+        assert (tmp_path / "scores" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def change(path: Path, key: str) -> None:

@@ -7,6 +7,7 @@ from pipeline.data.augment import Augmenter
 from pipeline.errors import StudyError
 from pipeline.params import AugmentationParams
 from pipeline.pretraining.corpus import AugmentedCorpusBatch, refuse_unlabelled
+from pipeline.training.batches import Wanted
 from tests.pretraining.worlds import COLOURS, SCANS, SHADES, make_corpus
 
 LEFT_AS_THEY_ARE = AugmentationParams(flip=False, quarter_turns=False, rotate_degrees=0, scale=0, brightness=0, hue=0)
@@ -44,8 +45,8 @@ def test_images_and_files_are_those_of_their_sets(corpus):
 def test_a_batch_holds_the_images_and_labels_of_its_rows(corpus):
     augmenters = tuple(Augmenter(LEFT_AS_THEY_ARE, one, 0) for one in corpus.about)
     rows = np.array([71, 3, 40])
-    batch = AugmentedCorpusBatch(corpus, augmenters, epoch=1)(rows)
-    np.testing.assert_array_equal(np.rint(batch.images.permute(0, 2, 3, 1).numpy() * 255), corpus.images(rows))
+    batch = AugmentedCorpusBatch(corpus, augmenters)(Wanted(rows, epoch=1))
+    np.testing.assert_array_equal(batch.pixels, corpus.images(rows))
     np.testing.assert_array_equal(batch.labels, corpus.labels(rows))
 
 

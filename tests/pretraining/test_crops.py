@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.params import ViewParams
 from pipeline.pretraining.crops import Cropper, MultiCropBatch
+from pipeline.training.batches import Wanted
 from tests.prepared import about
 from tests.pretraining.worlds import COLOURS, SHADES, make_corpus
 
@@ -21,7 +22,7 @@ def corpus(tmp_path):
 
 def batch_of(corpus, rows, epoch=1, views=VIEWS):
     croppers = tuple(Cropper(views, one, corpus.image_size_px, seed=0) for one in corpus.about)
-    return MultiCropBatch(corpus, croppers, epoch)(np.array(rows))
+    return MultiCropBatch(corpus, croppers)(Wanted(np.array(rows), epoch))
 
 
 def test_views_have_their_sizes(corpus):
