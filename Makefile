@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study pretrain ui ui-stop check format test test-fast test-services test-kills bench clean
+.PHONY: help setup study pretrain ui ui-stop check format test test-fast test-services test-kills audit bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ test-services: setup  ## the tests against real servers: MLflow over SQLite, Pos
 
 test-kills: setup  ## a study killed at 20 seeded moments, a publication cut off after each write (KILLS_SEED=1: others)
 	KILLS=$(or $(KILLS),20) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/test_kills.py tests/test_publishing_cut.py
+
+audit: setup  ## known vulnerabilities of the pinned versions; needs pypi.org
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip-audit
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 bench: setup  ## our speed beside that of our peers (11 minutes on 2 idle cores); writes benchmarks/RESULTS.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

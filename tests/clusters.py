@@ -1,6 +1,5 @@
 """A cell that is ready to be explained in a project's folder, and a Dask cluster of separate processes for it."""
 
-import os
 import subprocess
 import sys
 import time

@@ -16,7 +16,7 @@ from tests.ports import free_port
 ROOT = Path(__file__).parents[1]
 GUARD = ROOT / "tests/guard"
 DVC_SITE_CACHE = os.environ.get("DVC_SITE_CACHE_DIR", "/tmp/dvc-site")
-CODE = ["flows", "pipeline", "dvc.yaml", ".dvcignore", ".gitignore", "params.yaml"]
+CODE = ["flows", "pipeline", "dvc.yaml", "prefect.yaml", ".dvcignore", ".gitignore", "params.yaml"]
 
 # Begins of variables by which tools take a machine for CI and keep silent: that would hide that they were not told to.
 MUTING = (

@@ -4,9 +4,11 @@ import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from tests.serving.servers import COMMANDS, running, wait_until_ready
@@ -33,6 +35,12 @@ def servers(study, tmp_path_factory):
 @pytest.fixture(params=COMMANDS)
 def server(request, servers):
     return servers[request.param]
+
+
+def test_it_listens_on_loopback_only(server):
+    port = urlsplit(server.url).port
+    open_sockets = [socket for socket in psutil.net_connections("tcp") if socket.status == psutil.CONN_LISTEN]
+    assert {socket.laddr.ip for socket in open_sockets if socket.laddr.port == port} == {"127.0.0.1"}
 
 
 def test_answers_are_those_of_the_loaded_model(server, served, images):
