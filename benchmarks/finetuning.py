@@ -50,11 +50,12 @@ HEAD = """# Fine-tuning beside timm's recipe
 Measured by `python -m benchmarks.finetuning{options}` on: {machine}; torch {torch}, timm {timm}, \
 albumentations {albumentations}.
 
-One epoch of {batches} batches of {batch} images of 224 px, both sides with {workers} processes that load;
-median of {rounds} rounds, rivals in turns. "Ready" is the loop alone, its batches made before. "Loaded" makes them too: ours reads the prepared
-pixels and augments with albumentations by params/paper.yaml; timm's recipe is handed the same pixels as PIL images and
-does its default (random resized crop, flip, colour jitter) with its prefetcher. timm's folder dataset would decode JPEG
-files besides, which ours did once in `preprocess`. Ours also averages the loss over every batch, for history.csv.
+One epoch of {batches} batches of {batch} images of 224 px, {workers} processes that load on either side; median of
+{rounds}, rivals in turns. "Ready" is the loop alone, its batches made before. "Loaded" makes them too: ours reads the
+prepared pixels and augments with albumentations by params/paper.yaml; timm's recipe is handed the same pixels as PIL
+images and does its default (random resized crop, flip, colour jitter) with its prefetcher. timm's folder dataset would
+decode JPEG files besides, which ours did once in `preprocess`. Ours also averages the loss over every batch, for
+history.csv.
 
 | model | precision | batches | ours, images/s | timm, images/s | ratio |
 |---|---|---|---|---|---|"""
@@ -173,7 +174,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=3, help="of an epoch")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rounds, cases = (1, [(SMALL, "fp32")]) if args.quick else (5, [(SMALL, "fp32"), (LARGE, "fp32"), (LARGE, "bf16")])
+    rounds, cases = (1, [(SMALL, "fp32")]) if args.quick else (3, [(SMALL, "fp32"), (LARGE, "fp32"), (LARGE, "bf16")])
     options = f" --workers {args.workers} --batch {args.batch} --batches {args.batches}"
     versions = {name: version(name) for name in ("torch", "timm", "albumentations")}
     about = {"batches": args.batches, "batch": args.batch, "workers": args.workers, "rounds": rounds}

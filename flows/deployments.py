@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import httpx
 from prefect import flow
 from pydantic import Field
 
@@ -73,12 +74,22 @@ def work() -> None:
     if not monitor.on():
         raise StudyError("no Prefect server is up; start one with `make ui`")
     prefect = [sys.executable, "-m", "prefect"]
+    _make_pool()
     # Other processes: this one has read Prefect's settings before the server's address was known.
-    for command in (["work-pool", "create", POOL, "--type", "process", "--overwrite"], ["deploy", "--all"]):
-        if subprocess.run([*prefect, "--no-prompt", *command]).returncode:
-            raise StudyError("the Prefect server refuses the deployments of prefect.yaml; its reason is above")
+    if subprocess.run([*prefect, "--no-prompt", "deploy", "--all"]).returncode:
+        raise StudyError("the Prefect server refuses the deployments of prefect.yaml; its reason is above")
     worker = [*prefect, "worker", "start", "--pool", POOL, "--type", "process", "--name", socket.gethostname()]
     os.execve(sys.executable, worker, os.environ)
+
+
+def _make_pool() -> None:
+    """By the API: `prefect work-pool create` makes the server ask raw.githubusercontent.com which types there are."""
+    from prefect.workers.process import ProcessWorker
+
+    pool = {"name": POOL, "type": "process", "base_job_template": ProcessWorker.get_default_base_job_template()}
+    answer = httpx.post(f"{os.environ['PREFECT_API_URL']}/work_pools/", json=pool)
+    if answer.is_error and answer.status_code != httpx.codes.CONFLICT:  # that is: it is there already
+        raise StudyError(f"the Prefect server refuses the work pool {POOL}: {answer.text}")
 
 
 if __name__ == "__main__":

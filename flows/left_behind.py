@@ -7,8 +7,8 @@ server has their final state. The next process that meets the server settles the
 import os
 import socket
 from collections.abc import Iterator
-from datetime import datetime
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,9 +50,10 @@ class Note(BaseModel):
 
 @cache
 def process_tag() -> str:
-    """By which the flow runs of this process are found; the same for all of them."""
-    begun = datetime.fromtimestamp(psutil.Process().create_time())
-    return f"process {os.getpid()} of {socket.gethostname()} since {begun:%Y-%m-%d %H:%M:%S.%f}"
+    """By which the flow runs of this process are found; the same for all of them, and no other process has it."""
+    process = psutil.Process()
+    known = f"{socket.gethostname()} {process.pid} {process.create_time()}"
+    return f"process: {process.pid}-{sha256(known.encode()).hexdigest()[:8]}"
 
 
 def own_note(server: str) -> Note:

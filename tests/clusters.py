@@ -59,10 +59,10 @@ class Project:
         return {path.name: (stat.st_ino, stat.st_mtime_ns) for path, stat in found}
 
 
-def make_project(folder: Path, runner: dict[str, str], test_images: int = 30) -> Project:
+def make_project(folder: Path, runner: dict[str, str], test_images: int = 20) -> Project:
     """
     Args:
-        test_images: of each of three classes; 30 give four shards of explaining and a dozen of scoring.
+        test_images: of each of three classes; 20 give four shards of explaining and eight of scoring.
     """
     give_masks(write_prepared(folder / "data/prepared" / DATASET, test=test_images))
     give_model(folder / "data/models" / DATASET / MODEL)
@@ -80,6 +80,12 @@ def in_checkout(**environment: str) -> dict[str, str]:
 class DaskCluster:
     address: str
     workers: list[subprocess.Popen]
+    folder: Path
+
+    @property
+    def log(self) -> str:
+        """What scheduler and workers said so far."""
+        return (self.folder / "log").read_text(encoding="utf-8")
 
 
 @contextmanager
@@ -88,15 +94,16 @@ def dask_cluster(folder: Path, workers: int = 2) -> Iterator[DaskCluster]:
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     with ExitStack() as stack:
-        run = lambda *command: stack.enter_context(_process(folder, *command))  # noqa: E731
+        run = lambda *command: stack.enter_context(process_of(folder, *command))  # noqa: E731
         run("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
         options = "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard"
-        yield DaskCluster(address, [run("distributed.cli.dask_worker", address, *options) for _ in range(workers)])
+        processes = [run("distributed.cli.dask_worker", address, *options) for _ in range(workers)]
+        yield DaskCluster(address, processes, folder)
 
 
 @contextmanager
-def _process(folder: Path, *command: str) -> Iterator[subprocess.Popen]:
-    folder.mkdir(exist_ok=True)
+def process_of(folder: Path, *command: str) -> Iterator[subprocess.Popen]:
+    """A Python module that runs in the folder while the block lasts; what it says goes to `log` there."""
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command], cwd=folder, env=in_checkout(), stdout=log, stderr=log

@@ -44,7 +44,7 @@ def test_no_program_sent_a_packet_that_would_have_left_the_machine(first_run):
 
 def test_the_servers_listen_on_loopback_and_send_nothing_elsewhere(study):
     served = study.run_alone("listening", str(free_port()))
-    assert json.loads(served.stdout) == ["127.0.0.1", "127.0.0.1"]
+    assert set(json.loads(served.stdout)) == {"127.0.0.1"}
     require_alone(served)
     assert served.packets == 0
 

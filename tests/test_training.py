@@ -1,12 +1,15 @@
 """The training: its schedule and weights by hand, what it writes, and that a killed one ends with the same bytes."""
 
+import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 
 from pipeline.clock import duration
 from pipeline.data.prepared import load_prepared
@@ -91,6 +94,24 @@ def test_a_killed_training_ends_with_the_bytes_of_an_uninterrupted_one(model, ba
     assert hashes(fit(prepared, "killed", model)) == hashes(whole)
 
 
+def test_an_epochs_last_batch_is_told_when_its_state_is_saved(prepared):
+    told, state = [], prepared.parent / "run" / "state" / "state.safetensors"
+
+    def progress(done, total):
+        told.append((done, total, epochs_in(state)))
+
+    arguments = (prepared, prepared.parent / "run" / "model", state.parent, "vit", model_params("vit"), PARAMS, STUDY)
+    fit_cell(*arguments, progress)
+    assert told == [(done, 12, done // 3) for done in range(1, 13)]
+
+
+def epochs_in(state):
+    if not state.exists():
+        return 0
+    with safe_open(state, "pt") as file:
+        return len(json.loads(file.metadata()["state"])["history"])
+
+
 def test_a_resumed_training_does_not_start_anew(prepared):
     with pytest.raises(Killed):
         fit(prepared, "run", kill_after=6)
@@ -125,6 +146,22 @@ def test_damaged_state_is_ignored(prepared):
 def test_loader_processes_change_nothing(prepared):
     alone, helped = (fit(prepared, str(n), params=PARAMS.model_copy(update={"workers": n})) for n in (0, 2))
     assert hashes(alone) == hashes(helped)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_training_learns_the_same(tmp_path):
+    """Every batch has nine images and the model one block: each further shape and block takes ten seconds."""
+    prepared, options = write_prepared(tmp_path / "prepared", train=(4, 4, 1)), ARCHITECTURES["vit"][1] | {"depth": 1}
+    params = PARAMS.model_copy(update={"batch_size": 9, "epochs": 2})
+    plain, compiled = (
+        fit(prepared, str(on), params=params.model_copy(update={"compile": on}), arch_options=options)
+        for on in (False, True)
+    )
+    histories = [pd.read_csv(folder / "history.csv") for folder in (plain, compiled)]
+    pd.testing.assert_frame_equal(*histories, check_exact=False, rtol=1e-4)
+    names = [set(load_checkpoint(folder / "model.safetensors")[0].state_dict()) for folder in (plain, compiled)]
+    assert names[0] == names[1]
+    assert Receipt.read(compiled).compiled
 
 
 def test_models_of_one_architecture_start_from_different_weights(prepared):

@@ -1,4 +1,4 @@
-"""Starts both servers as `make ui` does, prints the addresses at which they listen as JSON, and stops them.
+"""Starts what `make ui` starts, prints the addresses at which that listens as JSON, and stops them.
 
 `python -m listening PORT` in a study's folder; PORT is for MLflow, that for Prefect stands in the environment.
 """
@@ -13,9 +13,9 @@ import psutil
 
 
 def addresses() -> list[str]:
-    """Where the two servers and their children accept connections."""
-    servers = [psutil.Process(json.loads(path.read_text())["pid"]) for path in Path(".servers").glob("*.json")]
-    family = [process for server in servers for process in (server, *server.children(recursive=True))]
+    """Where what was started, and its children, accept connections."""
+    started = [psutil.Process(json.loads(path.read_text())["pid"]) for path in Path(".servers").glob("*.json")]
+    family = [process for each in started for process in (each, *each.children(recursive=True))]
     open_sockets = [socket for process in family for socket in process.net_connections("inet")]
     return sorted(socket.laddr.ip for socket in open_sockets if socket.status == psutil.CONN_LISTEN)
 
