@@ -175,7 +175,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rounds, cases = (1, [(SMALL, "fp32")]) if args.quick else (3, [(SMALL, "fp32"), (LARGE, "fp32"), (LARGE, "bf16")])
-    options = f" --workers {args.workers} --batch {args.batch} --batches {args.batches}"
+    options = f"{' --quick' * args.quick} --workers {args.workers} --batch {args.batch} --batches {args.batches}"
     versions = {name: version(name) for name in ("torch", "timm", "albumentations")}
     about = {"batches": args.batches, "batch": args.batch, "workers": args.workers, "rounds": rounds}
     print(HEAD.format(options=options, machine=machine(), **versions, **about), flush=True)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +55,11 @@ class Project:
 
     def shard_files(self, stage: str) -> dict[str, tuple[int, int]]:
         """Name of each finished shard -> inode and time of its file."""
-        found = [(path, path.stat()) for path in (self.folder / ".resume" / stage).rglob("*-?*.npz")]
-        return {path.name: (stat.st_ino, stat.st_mtime_ns) for path, stat in found}
+        found = {}
+        for path in (self.folder / ".resume" / stage).rglob("*-?*.npz"):
+            with suppress(FileNotFoundError):  # all go when the stage has written its files
+                found[path.name] = (path.stat().st_ino, path.stat().st_mtime_ns)
+        return found
 
 
 def make_project(folder: Path, runner: dict[str, str], test_images: int = 20) -> Project:

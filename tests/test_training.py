@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -146,22 +145,6 @@ def test_damaged_state_is_ignored(prepared):
 def test_loader_processes_change_nothing(prepared):
     alone, helped = (fit(prepared, str(n), params=PARAMS.model_copy(update={"workers": n})) for n in (0, 2))
     assert hashes(alone) == hashes(helped)
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_compiled_training_learns_the_same(tmp_path):
-    """Every batch has nine images and the model one block: each further shape and block takes ten seconds."""
-    prepared, options = write_prepared(tmp_path / "prepared", train=(4, 4, 1)), ARCHITECTURES["vit"][1] | {"depth": 1}
-    params = PARAMS.model_copy(update={"batch_size": 9, "epochs": 2})
-    plain, compiled = (
-        fit(prepared, str(on), params=params.model_copy(update={"compile": on}), arch_options=options)
-        for on in (False, True)
-    )
-    histories = [pd.read_csv(folder / "history.csv") for folder in (plain, compiled)]
-    pd.testing.assert_frame_equal(*histories, check_exact=False, rtol=1e-4)
-    names = [set(load_checkpoint(folder / "model.safetensors")[0].state_dict()) for folder in (plain, compiled)]
-    assert names[0] == names[1]
-    assert Receipt.read(compiled).compiled
 
 
 def test_models_of_one_architecture_start_from_different_weights(prepared):

@@ -36,8 +36,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("ray", reason="needs prefect-ray, of the extra `services`: make test-services")
     folder, client = tmp_path_factory.mktemp("ray"), free_port()
     options = [
-        "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={free_port()}", f"--ray-client-server-port={client}",
-        "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir=/tmp/ray{os.getpid()}",
+        "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={free_port()}",
+        f"--ray-client-server-port={client}", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir=/tmp/ray{os.getpid()}",
     ]  # fmt: skip
     with (folder / "log").open("ab") as log:
         command = [str(Path(sys.executable).parent / "ray"), "start", *options]
