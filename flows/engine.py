@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -86,13 +87,14 @@ class Engine:
         if params.runner.kind == "local":
             yield
             return
+        _refuse_absent(params.runner.kind)
         _refuse_silent(params.runner)
         with prefect_server():
             if not monitor.on():
                 log.warning("without a Prefect server the cluster cannot be used; all steps run here")
                 yield
                 return
-            with _connected(params) as self._runner:
+            with CONNECTED[params.runner.kind](params) as self._runner:
                 try:
                     yield
                 finally:
@@ -109,20 +111,26 @@ class Engine:
 
         numbers: dict[PrefectFuture, int] = {}
         lost: list[BaseException] = []
+        done = 0
         try:
             numbers = {self._submit(call): number for number, call in enumerate(calls)}
         except Exception as error:
             lost.append(error)
         for future in as_completed(list(numbers)):
             try:
-                yield numbers[future], future.result()
+                value = future.result()
             except StudyError:
                 raise
             except Exception as error:
                 lost.append(error)
+                continue
+            done += 1
+            yield numbers[future], value
         if lost:
             reason = f"{type(lost[0]).__name__}: {first_line(lost[0])}"
-            log.warning("the cluster lost %d of %d calls (%s); they are made here", len(lost), len(calls), reason)
+            log.warning(
+                "the cluster lost %d of %d calls (%s); they are made here", len(calls) - done, len(calls), reason
+            )
 
     def _submit(self, call: Call) -> "PrefectFuture":
         from prefect import task
@@ -160,27 +168,26 @@ def by_workers(shards: Sequence[Shard]) -> Iterator[int]:
 
 
 @contextmanager
-def _connected(params: Params) -> Iterator["TaskRunner"]:
-    connect = {"dask": _dask, "ray": _ray}[params.runner.kind]
-    try:
-        runner = connect(params)
-    except ImportError as error:
-        remedy = f"install it with `pip install --editable '.[{params.runner.kind}]'`, or set runner.kind: local"
-        raise StudyError(f"runner.kind: {params.runner.kind}: {first_line(error)}; {remedy}") from None
-    with runner:
+def _dask(params: Params) -> Iterator["TaskRunner"]:
+    from prefect_dask import DaskTaskRunner
+
+    with DaskTaskRunner(address=params.runner.address) as runner:
         yield runner
 
 
-def _dask(params: Params) -> "TaskRunner":
-    from prefect_dask import DaskTaskRunner
-
-    return DaskTaskRunner(address=params.runner.address)
-
-
-def _ray(params: Params) -> "TaskRunner":
+@contextmanager
+def _ray(params: Params) -> Iterator["TaskRunner"]:
+    import ray
     from prefect_ray import RayTaskRunner
+    from prefect_ray.context import remote_options
 
-    return RayTaskRunner(address=params.runner.address)
+    with RayTaskRunner(address=params.runner.address) as runner:
+        has_gpus = params.study.device != "cpu" and "GPU" in ray.cluster_resources()
+        with remote_options(num_gpus=int(has_gpus)):  # Ray hides GPUs from a task that does not ask for one
+            yield runner
+
+
+CONNECTED = {"dask": _dask, "ray": _ray}
 
 
 def _send_logs() -> None:
@@ -188,6 +195,13 @@ def _send_logs() -> None:
     from prefect.logging.handlers import APILogHandler
 
     APILogHandler().flush()
+
+
+def _refuse_absent(kind: str) -> None:
+    """Looked up without an import: Prefect is told its settings before it is imported."""
+    if find_spec(f"prefect_{kind}") is None:
+        remedy = f"install it with `pip install --editable '.[{kind}]'`, or set runner.kind: local"
+        raise StudyError(f"runner.kind: {kind}: prefect-{kind} is not installed; {remedy}")
 
 
 def _refuse_silent(runner: RunnerParams) -> None:

@@ -18,7 +18,7 @@ from tests.prepared import write_prepared
 from tests.study import ROOT, TINY, merge, study_environment
 
 DATASET, MODEL = "busi", "swin"
-WAIT_S = 120
+WAIT_S = 300
 # One process for both stages: importing torch and Prefect takes longer than either.
 STAGES = """
 from flows.command import run_main
@@ -62,10 +62,10 @@ class Project:
         return found
 
 
-def make_project(folder: Path, runner: dict[str, str], test_images: int = 20) -> Project:
+def make_project(folder: Path, runner: dict[str, str], test_images: int = 14) -> Project:
     """
     Args:
-        test_images: of each of three classes; 20 give four shards of explaining and eight of scoring.
+        test_images: of each of three classes; 14 give three shards of explaining and six of scoring.
     """
     give_masks(write_prepared(folder / "data/prepared" / DATASET, test=test_images))
     give_model(folder / "data/models" / DATASET / MODEL)

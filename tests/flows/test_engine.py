@@ -9,7 +9,7 @@ import pytest
 
 from flows import servers
 from flows.engine import engine, spread
-from pipeline.errors import UnreachableError
+from pipeline.errors import StudyError, UnreachableError
 from pipeline.params import RunnerParams, load_params
 from pipeline.shards import one_by_one
 from tests.clusters import STAGES, DaskCluster, Project, busiest, dask_cluster, make_project, wait_until
@@ -88,6 +88,18 @@ def test_a_scheduler_that_does_not_answer_is_named_with_the_remedy():
     address = f"tcp://127.0.0.1:{free_port()}"
     params = load_params(ROOT / "params.yaml").model_copy(update={"runner": RunnerParams(kind="dask", address=address)})
     with pytest.raises(UnreachableError, match=rf"{address} does not answer .*runner\.kind: local"), engine.up(params):
+        raise AssertionError("it went on")
+
+
+def test_an_engine_that_is_not_installed_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("flows.engine.find_spec", lambda name: None)
+    params = load_params(ROOT / "params.yaml").model_copy(
+        update={"runner": RunnerParams(kind="ray", address="ray://a:1")}
+    )
+    with (
+        pytest.raises(StudyError, match=r"runner\.kind: ray: .* `pip install --editable '\.\[ray\]'`"),
+        engine.up(params),
+    ):
         raise AssertionError("it went on")
 
 

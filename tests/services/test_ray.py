@@ -1,6 +1,7 @@
 """Explaining and scoring by a Ray cluster of separate processes: the same files as in one process."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -36,9 +37,16 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("ray", reason="needs prefect-ray, of the extra `services`: make test-services")
     folder, client = tmp_path_factory.mktemp("ray"), free_port()
     options = [
-        "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={free_port()}",
-        f"--ray-client-server-port={client}", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir=/tmp/ray{os.getpid()}",
-    ]  # fmt: skip
+        "--head",
+        "--block",
+        "--node-ip-address=127.0.0.1",
+        f"--port={free_port()}",
+        f"--ray-client-server-port={client}",
+        "--num-cpus=2",
+        "--include-dashboard=false",
+        "--disable-usage-stats",
+        f"--temp-dir=/tmp/ray{os.getpid()}",  # a short one: its sockets lie there
+    ]
     with (folder / "log").open("ab") as log:
         command = [str(Path(sys.executable).parent / "ray"), "start", *options]
         process = subprocess.Popen(command, cwd=folder, env=in_checkout(), stdout=log, stderr=log)
@@ -50,6 +58,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for each in family:
             each.kill()
         psutil.wait_procs(family)
+        shutil.rmtree(f"/tmp/ray{os.getpid()}", ignore_errors=True)
 
 
 def _wait_until_open(port: int, log: Path) -> None:
