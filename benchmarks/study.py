@@ -20,13 +20,13 @@ from flows.room import room_here
 from pipeline.params import load_params
 
 WORK = (
-    "fetch_source",
-    "prepare_dataset",
-    "fit_cell",
-    "classify_cell",
-    "explain_cell",
-    "draw_cell_overlays",
-    "score_cell",
+    "fetch",
+    "index, audit, split, resize",
+    "fine-tune",
+    "test",
+    "attributions",
+    "overlays",
+    "scores",
 )
 SAMPLE_S = 0.5
 
@@ -41,7 +41,7 @@ def main() -> None:
     seconds = task_seconds(Path(".prefect/prefect.db"), since)
     busy = sum(seconds.get(name, 0) for name in WORK)
     for name, value in sorted(seconds.items(), key=lambda item: -item[1]):
-        print(f"{name:20} {value:8.1f} s")
+        print(f"{name:30} {value:8.1f} s")
     print(f"wall {wall:.0f} s, {workers} workers, peak memory {peak / 2**30:.2f} GiB (resident, summed)")
     idle_share = 1 - busy / (workers * wall)
     print(f"work {busy:.0f} s of the {workers * wall:.0f} s that the workers had: everything else is {idle_share:.0%}")

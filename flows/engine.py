@@ -84,7 +84,8 @@ class Engine:
             StudyError: the package for it is not installed.
             UnreachableError: nothing answers at its address.
         """
-        if params.runner.kind == "local":
+        # The processes of one fine-tuning wait for each other, so none of them goes elsewhere.
+        if params.runner.kind == "local" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
             yield
             return
         _refuse_absent(params.runner.kind)

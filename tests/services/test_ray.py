@@ -49,7 +49,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ]
     with (folder / "log").open("ab") as log:
         command = [str(Path(sys.executable).parent / "ray"), "start", *options]
-        process = subprocess.Popen(command, cwd=folder, env=in_checkout(), stdout=log, stderr=log)
+        patient = in_checkout(
+            RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=str(WAIT_S)
+        )  # its 30 s are short on a busy machine
+        process = subprocess.Popen(command, cwd=folder, env=patient, stdout=log, stderr=log)
     try:
         _wait_until_open(client, folder / "log")
         yield f"ray://127.0.0.1:{client}"

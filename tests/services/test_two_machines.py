@@ -7,7 +7,7 @@ import pytest
 
 from tests.machines import add_remote, clone_of, commit, contents, stages_run
 from tests.rings import ENTRY, make_scans
-from tests.study import TINY, Study, make_study
+from tests.study import ROOT, TINY, Study, make_study
 
 pytestmark = pytest.mark.slow
 
@@ -22,6 +22,7 @@ def head(tmp_path: Path) -> Study:
     study = make_study(tmp_path / "head" / "checkout", params)
     make_scans(tmp_path / "head" / "scans")
     study.edit(lambda tree: tree["datasets"].update(rings=ENTRY))
+    shutil.copytree(ROOT / "data/pretrained", study.folder / "data/pretrained")
     add_remote(study, str(tmp_path / "shelf"))
     commit(study)
     return study
