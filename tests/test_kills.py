@@ -1,6 +1,6 @@
 """A study that is killed again and again ends with the bytes, the lock file and the MLflow store of one that is not.
 
-KILLS says how often, KILLS_SEED where; `make test-kills` kills 20 times.
+It runs where KILLS says how often, KILLS_SEED where; `make test-kills` kills 20 times.
 """
 
 import json
@@ -25,7 +25,10 @@ from pipeline.files import PARTIAL_SUFFIX
 from tests.machines import STATUS_WHEN_DONE, contents, copy_of, shared_machine, status
 from tests.study import Study, study_environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("KILLS" not in os.environ, reason="takes minutes: make test-kills"),
+]
 
 KILLS = int(os.environ.get("KILLS", "3"))
 SEED = int(os.environ.get("KILLS_SEED", "0"))
