@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from flows.layout import RUNS
-from flows.locks import lives
+from flows.processes import Process, process_of
 from pipeline.files import write_text
 
 if TYPE_CHECKING:
@@ -26,13 +26,11 @@ if TYPE_CHECKING:
 NOTES = RUNS / "prefect"
 
 
-class Note(BaseModel):
+class Note(Process):
     """Of the flow runs of one process."""
 
     tag: str  # that they carry
     host: str
-    pid: int
-    started: float  # of the process, which tells it from a later one of its number
     server: str  # address, or a name where the address may change
     ended: str = ""  # the state that its run ended in; empty while it runs
 
@@ -42,7 +40,7 @@ class Note(BaseModel):
 
     @property
     def is_left(self) -> bool:
-        return self.host == socket.gethostname() and not _lives(self.pid, self.started)
+        return self.host == socket.gethostname() and not self.found()
 
     def write(self) -> None:
         write_text(self.path, self.model_dump_json(indent=2) + "\n")
@@ -57,8 +55,8 @@ def process_tag() -> str:
 
 
 def own_note(server: str) -> Note:
-    started = psutil.Process().create_time()
-    return Note(tag=process_tag(), host=socket.gethostname(), pid=os.getpid(), started=started, server=server)
+    process = process_of(os.getpid())
+    return Note(tag=process_tag(), host=socket.gethostname(), server=server, **process.model_dump())
 
 
 def settle_left(server: str) -> int:
@@ -112,11 +110,3 @@ def _notes() -> Iterator[Note]:
             yield Note.model_validate_json(path.read_bytes())
         except (FileNotFoundError, ValidationError):
             continue  # another process has just settled it
-
-
-def _lives(pid: int, started: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return process.create_time() == started and lives(process)
-    except psutil.NoSuchProcess:
-        return False

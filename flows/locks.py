@@ -13,6 +13,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from flows.layout import RUNS
+from flows.processes import lives
 from pipeline.files import write_text
 
 log = logging.getLogger("flows")
@@ -68,14 +69,6 @@ def _end_after(starters: list[psutil.Process]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_TIMEOUT_S)
     os._exit(128 + signal.SIGTERM)
-
-
-def lives(process: psutil.Process) -> bool:
-    """Whether it is still that process; one that ended and was not waited for does not live."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def is_starter(process: psutil.Process) -> bool:

@@ -27,10 +27,9 @@ class Process(BaseModel):
         """It, while it runs."""
         try:
             process = psutil.Process(self.pid)
-            lives = process.create_time() == self.started and process.status() != psutil.STATUS_ZOMBIE
+            return process if process.create_time() == self.started and lives(process) else None
         except psutil.NoSuchProcess:
             return None
-        return process if lives else None
 
 
 class Note(Process):
@@ -41,6 +40,14 @@ class Note(Process):
 
 def process_of(pid: int) -> Process:
     return Process(pid=pid, started=psutil.Process(pid).create_time())
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it is still that process; one that ended and was not waited for does not live."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def noted(name: str) -> Note | None:

@@ -19,7 +19,7 @@ import psutil
 import pytest
 import yaml
 
-from flows.locks import lives
+from flows.processes import lives
 from pipeline import tracking
 from pipeline.files import PARTIAL_SUFFIX
 from tests.machines import STATUS_WHEN_DONE, contents, copy_of, shared_machine, status
