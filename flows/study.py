@@ -33,8 +33,8 @@ def study(workers: int | None = None, datasets: Collection[str] = (), models: Co
         StudyError: a stage failed; stages that do not wait for it have run.
     """
     params = load_params()  # a fault in params.yaml is named here once, not by the first stage that meets it
-    mend_dvc()
     with alone("study"):  # two at once would do the same stages twice
+        mend_dvc()
         stale = stale_stages()
         waits = stages_of(cells_of(params.study, datasets, models), stale) if datasets or models else stale
         log.info("%d of %d stale stages to run", len(waits), len(stale))

@@ -1,39 +1,33 @@
 """One cell's test images, explained: which images, for which classes, and the files that hold the maps."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Float32, Int64
-from torch import Tensor
+from jaxtyping import Float32, Int64
 
-from pipeline.data.prepared import Prepared, load_prepared, to_tensor
-from pipeline.device import resolve_device, set_threads, settled_device
-from pipeline.errors import StudyError
-from pipeline.explain import METHODS, check_methods, explain_batch
-from pipeline.explain.baselines import baseline_maps, oracle_maps, swapped_partners
+from pipeline.data.prepared import Prepared
+from pipeline.device import set_threads, settled_device
+from pipeline.explain import METHODS
+from pipeline.explain.baselines import oracle_maps, swapped_partners
+from pipeline.explain.explainer import Explainer, Job, Maps, classify_shard, explain_shard, load_explainer
 from pipeline.files import sha256_of, whole_folder
-from pipeline.models.build import Classifier
-from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.family import family_of
 from pipeline.packages import package_versions
 from pipeline.params import ExplainParams, MethodParams, StudyParams
-from pipeline.records import ATTRIBUTIONS, CHECKPOINT, LINEAGE, ORACLE, SWAPPED, Explanation, HeatmapLineage, Receipt
+from pipeline.records import ATTRIBUTIONS, LINEAGE, ORACLE, SWAPPED, Explanation, HeatmapLineage, Receipt
 from pipeline.seeds import cell_seed
-from pipeline.shards import IN_MEMORY, Arrays, Scratch, Shards, adder, key_of, slices
+from pipeline.shards import IN_MEMORY, Scratch, Shards, adder, slices
 
 logger = logging.getLogger(__name__)
 
 # Of a shard, about: a few seconds' work on a GPU and at most minutes on a CPU, so that a kill costs little.
 CLASSIFIED_AT_A_TIME = 256
 EXPLAINED_AT_A_TIME = 32
-
-Maps = dict[str, Float32[np.ndarray, "n _ _"]]
 
 
 @dataclass(frozen=True)
@@ -51,48 +45,6 @@ class Task:
     @property
     def misclassified(self) -> int:
         return len(self.rows) - self.images
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that decides the maps of a row and a target, as any process of the same project can load it."""
-
-    prepared_dir: Path
-    model_dir: Path
-    params: ExplainParams
-    seed: int
-    device: str
-    threads: int
-    checkpoint_sha256: str
-    data_sha256: str
-
-    @property
-    def key(self) -> str:
-        return key_of(
-            {
-                "checkpoint": self.checkpoint_sha256,
-                "data": self.data_sha256,
-                "params": self.params.model_dump(mode="json"),
-                "seed": self.seed,
-                "device": torch.device(self.device).type,
-                "threads": self.threads,
-            }
-        )
-
-
-@dataclass(frozen=True)
-class Explainer:
-    """A job, loaded."""
-
-    classifier: Classifier
-    prepared: Prepared
-    methods: tuple[str, ...]
-    settings: MethodParams
-    seed: int
-    device: torch.device
-
-    def images(self, rows: Int64[np.ndarray, " n"]) -> Float[Tensor, "n 3 s s"]:
-        return to_tensor(self.prepared.pixels(rows)).to(self.device)
 
 
 def explain_cell(
@@ -142,42 +94,6 @@ def explain_cell(
     return explanation
 
 
-@lru_cache(maxsize=1)
-def load_explainer(job: Job) -> Explainer:
-    """The model in memory, on its device; kept for the next shard.
-
-    Raises:
-        StudyError: the files are not those of the job, or a method does not fit the model.
-    """
-    prepared = load_prepared(job.prepared_dir)
-    receipt = _checked_receipt(job.model_dir, job.prepared_dir, prepared)
-    if (receipt.checkpoint_sha256, receipt.data_sha256) != (job.checkpoint_sha256, job.data_sha256):
-        raise StudyError(f"{job.model_dir}: not the model of the machine that asked; let both see the same folder")
-    device = resolve_device(job.device)
-    classifier, _ = load_checkpoint(job.model_dir / CHECKPOINT, str(device))
-    check_methods(job.params.methods, family_of(classifier.backbone, job.params.cam_layer), job.params)
-    return Explainer(classifier, prepared, job.params.methods, job.params, job.seed, device)
-
-
-def classify_shard(job: Job, rows: Int64[np.ndarray, " n"]) -> Arrays:
-    """Probabilities of all classes for each of the rows."""
-    set_threads(job.threads)
-    explainer = load_explainer(job)
-    with torch.inference_mode():
-        logits = [explainer.classifier(explainer.images(batch)) for batch in _batches(rows, job.params.batch_size)]
-        return {"probabilities": torch.cat(logits).softmax(dim=1).cpu().numpy()}
-
-
-def explain_shard(job: Job, rows: Int64[np.ndarray, " n"], targets: Int64[np.ndarray, " n"]) -> Arrays:
-    """The maps of each row for its target, by name."""
-    set_threads(job.threads)
-    explainer, size = load_explainer(job), job.params.batch_size
-    parts = [
-        _batch_maps(explainer, *batch) for batch in zip(_batches(rows, size), _batches(targets, size), strict=True)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def choose_rows(prepared: Prepared, max_images: int | None, seed: int) -> Int64[np.ndarray, " n"]:
     """Test rows in order: all of them, or as many as allowed, drawn from the classes in turn.
 
@@ -191,18 +107,6 @@ def choose_rows(prepared: Prepared, max_images: int | None, seed: int) -> Int64[
 
 def _labels(prepared: Prepared) -> Int64[np.ndarray, " n"]:
     return prepared.index["label"].to_numpy(dtype=np.int64)
-
-
-def _checked_receipt(model_dir: Path, prepared_dir: Path, prepared: Prepared) -> Receipt:
-    receipt = Receipt.read(model_dir)
-    checkpoint = model_dir / CHECKPOINT
-    if not checkpoint.is_file():
-        raise StudyError(f"{checkpoint}: no such file; run `dvc repro` to make it")
-    if sha256_of(checkpoint) != receipt.checkpoint_sha256:
-        raise StudyError(f"{checkpoint}: not the checkpoint of the receipt beside it; run `dvc repro -f` to make both")
-    if prepared.about.data_sha256 != receipt.data_sha256 or prepared.about.classes != receipt.classes:
-        raise StudyError(f"{prepared_dir}: not the set that {model_dir} was fine-tuned on; run `dvc repro`")
-    return receipt
 
 
 def _probabilities(shards: Shards, job: Job, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n classes"]:
@@ -222,20 +126,6 @@ def _explain(shards: Shards, job: Job, task: Task, progress: Callable[[int, int]
     told = adder(progress, len(task.rows), "map")
     found = shards.run("explain", explain_shard, calls, done=lambda number: told(len(calls[number][1])))
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-
-
-def _batches(values: Int64[np.ndarray, " n"], size: int) -> Iterator[Int64[np.ndarray, " m"]]:
-    return (values[start : start + size] for start in range(0, len(values), size))
-
-
-def _batch_maps(explainer: Explainer, rows: Int64[np.ndarray, " n"], targets: Int64[np.ndarray, " n"]) -> Maps:
-    images = explainer.images(rows)
-    classes = torch.from_numpy(targets).to(explainer.device)
-    maps = explain_batch(explainer.classifier, images, classes, explainer.methods, explainer.settings)
-    grids = [(map_.shape[1], map_.shape[2]) for map_ in [*maps.values(), images[:, 0]]]
-    cam_grid = family_of(explainer.classifier.backbone, explainer.settings.cam_layer).cam_grid
-    maps |= baseline_maps(images, rows, cam_grid, grids, explainer.seed)
-    return {name: map_.cpu().numpy() for name, map_ in maps.items()}
 
 
 def _swapped(explainer: Explainer, task: Task, maps: Maps) -> Maps:

@@ -120,7 +120,12 @@ def test_an_unmarked_end_is_a_cut_if_the_size_is_known(server: FileServer) -> No
 
 @pytest.mark.parametrize(
     ("asked", "wait"),
-    [("1", "0.05 s"), ("0", "0 s"), ("Wed, 01 Jan 2020 00:00:00 GMT", "0 s"), ("Fri, 01 Jan 2100 00:00:00 GMT", "0.05 s")],
+    [
+        ("1", "0.05 s"),
+        ("0", "0 s"),
+        ("Wed, 01 Jan 2020 00:00:00 GMT", "0 s"),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", "0.05 s"),
+    ],
 )
 def test_the_server_says_when_to_ask_again_up_to_a_limit(
     server: FileServer, caplog: pytest.LogCaptureFixture, asked: str, wait: str
