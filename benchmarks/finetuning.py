@@ -13,10 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -44,6 +46,7 @@ from timm.scheduler import create_scheduler_v2  # isort: skip
 from timm.utils import dispatch_clip_grad  # isort: skip
 
 SIDE_PX, CLASSES, LEARNING_RATE = 224, 3, 1e-4
+EPOCHS = 100  # more than are run
 SMALL, LARGE = "deit_tiny_patch16_224", "vit_base_patch16_224"
 HEAD = """# Fine-tuning beside timm's recipe
 
@@ -74,7 +77,7 @@ class Rivalry:
 
     def lines(self, rounds: int) -> Iterator[str]:
         images, ours, theirs = self.batches * self.params.batch_size, Ours(self), Theirs(self)
-        ready_ours, ready_theirs = list(ours.load())[: self.batches], list(theirs.load())
+        ready_ours, ready_theirs = list(ours.load()), list(theirs.load())
         spent: dict[str, float] = {}
         for kind, own, other in (
             ("ready", lambda: iter(ready_ours), lambda: ready_theirs), ("loaded", ours.load, theirs.load)
@@ -102,9 +105,13 @@ class Ours:
         tuning = FineTuning(model, model, criterion, data, augmenter, params, 0, device, Processes())
         optimizer = build_optimizer(model, LEARNING_RATE, params.weight_decay)
         self.trainer = Trainer(tuning, optimizer, params, LEARNING_RATE, rivalry.batches, 0, device)
+        training = data.rows("train")
+        # One loader for all epochs, as in `fit`, whose batches to measure by are left out.
+        stream = tuning.batches(range(1, EPOCHS))
+        self.learned_from = (batch for batch in stream if np.isin(batch.rows, training).all())
 
     def load(self) -> Iterator[Batch]:
-        return self.trainer.objective.batches(range(1, 2))
+        return islice(self.learned_from, self.trainer.steps_per_epoch)
 
     def train(self, batches: Iterator[Batch]) -> None:
         train_epoch(self.trainer, 1, batches, lambda done: None)

@@ -94,8 +94,7 @@ def _takes_gpus(params: Params) -> bool:
         return False
     if len(gpus) < number:
         raise StudyError(
-            f"finetune.processes: {number}, but {len(gpus)} GPUs are visible to this stage and each process needs its "
-            "own; lower it, or run `dvc repro`, which keeps all of them for one stage"
+            f"finetune.processes: {number}, but {len(gpus)} GPUs are visible and each process needs its own; lower it"
         )
     return True
 

@@ -23,30 +23,35 @@ class Room:
         memory_mib: float = inf,
         gpus: Sequence[str] = (),
         peaks_mib: Mapping[str, float] | None = None,
+        gpus_of_finetuning: int = 1,
     ) -> None:
         """
         Args:
             memory_mib: free when nothing is in.
-            gpus: as CUDA_VISIBLE_DEVICES names them; a computing stage gets one for itself.
+            gpus: as CUDA_VISIBLE_DEVICES names them; a computing stage gets one for itself, a fine-tuning in several
+                processes one for each.
             peaks_mib: what stages took when they last ran, by `slug`; one that never ran counts as the largest of its
                 kind, and the first of a kind as nothing.
         """
         self.workers, self.memory_mib, self.free_gpus = workers, memory_mib, list(gpus)
-        self.has_gpus, self.peaks_mib = bool(gpus), peaks_mib or {}
-        self.taken: dict[str, str | None] = {}  # stage -> its GPU
+        self.gpus, self.gpus_of_finetuning, self.peaks_mib = len(gpus), gpus_of_finetuning, peaks_mib or {}
+        self.taken: dict[str, list[str]] = {}  # stage -> its GPUs
 
     def enter(self, stage: str) -> dict[str, str] | None:
         """What the stage's environment has to say beside this process's; None while there is no room for it."""
-        needs_gpu = self.has_gpus and kind_of(stage) in COMPUTING
-        if len(self.taken) >= self.workers or (needs_gpu and not self.free_gpus) or not self._has_memory(stage):
+        needed = self._gpus_of(stage)
+        if len(self.taken) >= self.workers or needed > len(self.free_gpus) or not self._has_memory(stage):
             return None
-        self.taken[stage] = self.free_gpus.pop(0) if needs_gpu else None
-        gpu = self.taken[stage]
-        return {} if gpu is None else {MASK: gpu}
+        self.taken[stage], self.free_gpus = self.free_gpus[:needed], self.free_gpus[needed:]
+        return {MASK: ",".join(self.taken[stage])} if needed else {}
 
     def leave(self, stage: str) -> None:
-        if (gpu := self.taken.pop(stage)) is not None:
-            self.free_gpus.append(gpu)
+        self.free_gpus += self.taken.pop(stage)
+
+    def _gpus_of(self, stage: str) -> int:
+        """All where it would have more: the stage says itself that they are too few."""
+        wanted = {"finetune": self.gpus_of_finetuning}.get(kind_of(stage), 1)
+        return min(wanted, self.gpus) if kind_of(stage) in COMPUTING else 0
 
     def _has_memory(self, stage: str) -> bool:
         inside = sum(self._peak(each) for each in self.taken)
@@ -66,7 +71,8 @@ def room_here(params: Params, workers: int | None) -> Room:
     """
     gpus = gpus_to_share(params)
     wanted = workers or default_workers(params.study, len(gpus))
-    return Room(wanted, psutil.virtual_memory().available / 2**20, gpus, read_peaks())
+    free_mib = psutil.virtual_memory().available / 2**20
+    return Room(wanted, free_mib, gpus, read_peaks(), params.finetune.processes)
 
 
 def gpus_to_share(params: Params) -> list[str]:

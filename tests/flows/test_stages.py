@@ -66,6 +66,21 @@ def test_each_computing_stage_has_a_gpu_for_itself():
     assert room.enter("explain@busi-deit") == {"CUDA_VISIBLE_DEVICES": "3"}
 
 
+def test_a_fine_tuning_in_several_processes_waits_for_a_gpu_for_each():
+    room = Room(8, gpus=("0", "1", "2"), gpus_of_finetuning=2)
+    assert room.enter("explain@busi-deit") == {"CUDA_VISIBLE_DEVICES": "0"}
+    assert room.enter("finetune@busi-vit") == {"CUDA_VISIBLE_DEVICES": "1,2"}
+    assert room.enter("finetune@busi-swin") is None
+    room.leave("explain@busi-deit")
+    assert room.enter("finetune_seed@busi-vit-1") is None
+    room.leave("finetune@busi-vit")
+    assert room.enter("finetune_seed@busi-vit-1") == {"CUDA_VISIBLE_DEVICES": "0,1"}
+
+
+def test_a_fine_tuning_that_wants_more_gpus_than_there_are_gets_all():
+    assert Room(8, gpus=("0", "1"), gpus_of_finetuning=4).enter("finetune@busi-vit") == {"CUDA_VISIBLE_DEVICES": "0,1"}
+
+
 def test_a_study_on_two_gpus_never_has_two_stages_on_one():
     inside, lock, met = set(), threading.Lock(), []
 
