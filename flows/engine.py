@@ -173,6 +173,8 @@ def _dask(params: Params) -> Iterator["TaskRunner"]:
     from prefect_dask import DaskTaskRunner
 
     with DaskTaskRunner(address=params.runner.address) as runner:
+        if not runner.client.scheduler_info()["workers"]:
+            log.warning("runner.address: %s has no worker yet; waiting for one", params.runner.address)
         yield runner
 
 

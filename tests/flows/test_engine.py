@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows import servers
-from flows.engine import engine, spread
+from flows.engine import CONNECTED, engine, spread
 from pipeline.errors import StudyError, UnreachableError
 from pipeline.params import RunnerParams, load_params
 from pipeline.shards import one_by_one
@@ -89,6 +89,15 @@ def test_a_scheduler_that_does_not_answer_is_named_with_the_remedy():
     params = load_params(ROOT / "params.yaml").model_copy(update={"runner": RunnerParams(kind="dask", address=address)})
     with pytest.raises(UnreachableError, match=rf"{address} does not answer .*runner\.kind: local"), engine.up(params):
         raise AssertionError("it went on")
+
+
+@pytest.mark.slow
+def test_a_cluster_without_workers_is_waited_for_and_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with dask_cluster(tmp_path, workers=0) as empty:
+        runner = RunnerParams(kind="dask", address=empty.address)
+        params = load_params(ROOT / "params.yaml").model_copy(update={"runner": runner})
+        with CONNECTED["dask"](params):
+            assert f"runner.address: {empty.address} has no worker yet; waiting for one" in caplog.messages
 
 
 def test_an_engine_that_is_not_installed_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch):
