@@ -11,10 +11,18 @@ SAMPLES = Path(os.environ.get("STUDY_SAMPLES", Path(__file__).parents[2] / "shar
 LONGEST = (
     "test_data_versions.py",
     "test_end_to_end.py",
+    "test_disk_full.py",
+    "test_study_run.py",
+    "test_engine.py",
+    "test_monitor.py",
+    "test_runner.py",
+    "test_training_processes.py",
     "test_page.py",
     "test_scoring.py",
     "test_training.py",
     "test_own_set.py",
+    "test_shortcuts.py",
+    "test_shortcut.py",
 )
 
 
