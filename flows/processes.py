@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.files import write_text
 
 STATE = Path(".servers")
+CLOCK_S = 10  # that the machine's clock may be set by meanwhile; start times are told by it
 STOP_TIMEOUT_S = 40  # a study that is stopped needs up to 30 s to end its stages
 
 
@@ -27,7 +28,8 @@ class Process(BaseModel):
         """It, while it runs."""
         try:
             process = psutil.Process(self.pid)
-            return process if process.create_time() == self.started and lives(process) else None
+            is_it = abs(process.create_time() - self.started) < CLOCK_S
+            return process if is_it and lives(process) else None
         except psutil.NoSuchProcess:
             return None
 

@@ -102,3 +102,9 @@ def test_a_later_process_of_the_same_number_is_not_ours(monkeypatch, tmp_path):
     (tmp_path / ".servers").mkdir()
     keep("prefect", Note(pid=os.getpid(), started=1.0))
     assert noted("prefect") is None
+
+
+@pytest.mark.parametrize(("seconds", "is_it"), [(2, True), (-2, True), (60, False)])
+def test_a_process_is_known_again_after_its_machines_clock_was_set(seconds, is_it):
+    own = process_of(os.getpid())
+    assert (own.model_copy(update={"started": own.started + seconds}).found() is not None) == is_it
