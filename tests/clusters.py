@@ -56,8 +56,8 @@ class Project:
     def shard_files(self, stage: str) -> dict[str, tuple[int, int]]:
         """Name of each finished shard -> inode and time of its file."""
         found = {}
-        for path in (self.folder / ".resume" / stage).rglob("*-?*.npz"):
-            with suppress(FileNotFoundError):  # all go when the stage has written its files
+        with suppress(FileNotFoundError):  # all go when the stage has written its files
+            for path in (self.folder / ".resume" / stage).rglob("*-?*.npz"):
                 found[path.name] = (path.stat().st_ino, path.stat().st_mtime_ns)
         return found
 
