@@ -20,8 +20,9 @@ from urllib.parse import urlsplit
 from flows.monitor import first_line, monitor
 from flows.servers import prefect_server
 from pipeline.errors import StudyError, UnreachableError
+from pipeline.keys import code_sha256
 from pipeline.params import Params, RunnerParams
-from pipeline.shards import Shard, Spread, code_sha256, one_by_one
+from pipeline.shards import Shard, Spread, one_by_one
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
@@ -100,7 +101,6 @@ class Engine:
                     yield
                 finally:
                     self._runner = None
-                    _send_logs()
 
     def outcomes(self, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
         """Number and value of each call, in the order in which they end; those that the cluster loses are left out.
@@ -191,13 +191,6 @@ def _ray(params: Params) -> Iterator["TaskRunner"]:
 
 
 CONNECTED = {"dask": _dask, "ray": _ray}
-
-
-def _send_logs() -> None:
-    """Before the server ends: Prefect sends lines some at a time."""
-    from prefect.logging.handlers import APILogHandler
-
-    APILogHandler().flush()
 
 
 def _refuse_absent(kind: str) -> None:

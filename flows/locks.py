@@ -13,14 +13,14 @@ import psutil
 from filelock import FileLock, Timeout
 
 from flows.layout import RUNS
-from flows.processes import lives
+from flows.processes import STAGE_STOP_S, Process, lives, process_of
 from pipeline.files import write_text
 
 log = logging.getLogger("flows")
 
 LOOK_INTERVAL_S = 1
-STOP_TIMEOUT_S = 30  # that a stage has to end in order
 STARTERS = ("dvc", "flows.study", "flows.finetune")  # what runs stages, as its command line says
+STUDY_PROCESS = "STUDY_PROCESS"  # environment variable: the study that a stage is of, whatever its command line
 
 
 @contextmanager
@@ -56,18 +56,25 @@ def is_first() -> bool:
 @contextmanager
 def ended_with_starter() -> Iterator[None]:
     """Ends this process in order when the DVC that started it, or the study that started that, is gone."""
-    starters = [process for process in psutil.Process().parents() if is_starter(process)]
-    if starters:
-        Thread(target=_end_after, args=(starters,), daemon=True).start()
+    above = [process for process in psutil.Process().parents() if is_starter(process)]
+    told = os.environ.get(STUDY_PROCESS)
+    study = Process.model_validate_json(told) if told else None
+    if above or study:
+        Thread(target=_end_after, args=(above, study), daemon=True).start()
     yield
 
 
-def _end_after(starters: list[psutil.Process]) -> None:
-    while all(lives(each) for each in starters):
+def named_as_starter() -> dict[str, str]:
+    """What the environment of a stage has to say of this process, so that it ends with it."""
+    return {STUDY_PROCESS: process_of(os.getpid()).model_dump_json()}
+
+
+def _end_after(above: list[psutil.Process], study: Process | None) -> None:
+    while all(lives(each) for each in above) and (study is None or study.found()):
         time.sleep(LOOK_INTERVAL_S)
     log.warning("what started this stage is gone; ending too")
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(STOP_TIMEOUT_S)
+    time.sleep(STAGE_STOP_S)
     os._exit(128 + signal.SIGTERM)
 
 

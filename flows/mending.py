@@ -7,15 +7,17 @@ naming processes that are gone, whose numbers others may have by now.
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
 
-from flows.locks import is_starter
+from flows.locks import LOOK_INTERVAL_S, is_starter
 from pipeline.files import write_text
 
 log = logging.getLogger("flows")
@@ -29,22 +31,32 @@ STAGE_BEGINS = re.compile(r"^  \S+:$", re.MULTILINE)
 def mend_dvc() -> None:
     """Takes away what is cut off and who is gone; DVC looks up in its cache what dvc.lock does not tell any more.
 
-    Waits for another DVC that is writing just now.
+    Waits for another DVC that is at work here, as that of a study which was killed may be for a while.
     """
+    told = set[int]()
+    while at_work := _others_at_work():
+        if at_work - told:
+            log.warning("DVC is at work here (process %s); waiting for its end", ", ".join(map(str, sorted(at_work))))
+        told |= at_work
+        time.sleep(LOOK_INTERVAL_S)
     with _held("lock"):
         if LOCK_FILE.exists() and not _is_lock_file(LOCK_FILE.read_text(encoding="utf-8")):
             log.warning("%s: cut off in the middle; the stages that it lacks are looked up in DVC's cache", LOCK_FILE)
             _shorten(LOCK_FILE)
+
+
+def _others_at_work() -> set[int]:
+    """Process numbers of the DVCs that read or write what a stage does; those that are gone are struck off."""
     with _held("rwlock.lock"):
-        if RWLOCK.exists():
-            _keep_the_living(RWLOCK)
+        return _keep_the_living(RWLOCK) if RWLOCK.exists() else set()
 
 
-def _keep_the_living(path: Path) -> None:
+def _keep_the_living(path: Path) -> set[int]:
     told = _processes(path.read_text(encoding="utf-8"))
     writers = {file: info for file, info in told.get("write", {}).items() if _is_dvc(info["pid"])}
     readers = {file: [each for each in infos if _is_dvc(each["pid"])] for file, infos in told.get("read", {}).items()}
     write_text(path, json.dumps({"write": writers, "read": {file: infos for file, infos in readers.items() if infos}}))
+    return {info["pid"] for info in chain(writers.values(), *readers.values())}
 
 
 def _is_dvc(pid: int) -> bool:

@@ -15,7 +15,8 @@ from pipeline.files import write_text
 
 STATE = Path(".servers")
 CLOCK_S = 10  # that the machine's clock may be set by meanwhile; start times are told by it
-STOP_TIMEOUT_S = 40  # a study that is stopped needs up to 30 s to end its stages
+STAGE_STOP_S = 20  # that a stage has to end in order; Prefect kills a run that was cancelled after 30
+STOP_TIMEOUT_S = 40
 
 
 class Process(BaseModel):

@@ -130,7 +130,14 @@ def prefect_server() -> Iterator[None]:
         yield
     finally:
         if (last := noted("prefect")) and last.owner == owner:  # `make ui` may have taken it over
+            _send_logs()
             end("prefect")
+
+
+def _send_logs() -> None:
+    """Prefect's library, where this process has used it, sends log lines some at a time: the last before the end."""
+    if handlers := sys.modules.get("prefect.logging.handlers"):
+        handlers.APILogHandler().flush()
 
 
 def start(server: Server, port: int) -> Note:

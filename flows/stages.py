@@ -9,12 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
+from threading import Lock
 
+from flows.locks import named_as_starter
+from flows.processes import STAGE_STOP_S
 from flows.room import Room
 
 # Lines of DVC that say nothing about the stage.
@@ -27,18 +30,62 @@ HINTS = (
     "dvc config core.autostage",
     "Use `dvc push`",
 )
-STOP_TIMEOUT_S = 30  # that a stage has to end in order
+STOPPED = 130  # exit code of a stage that was not begun, as of one that Ctrl-C ended
 
 Reproduce = Callable[[str, Mapping[str, str]], int]  # of a stage and what its environment says beside; the exit code
 
-_running: set[subprocess.Popen] = set()
+
+class Running:
+    """The processes of stages. Once they are told to end, none is started any more."""
+
+    def __init__(self) -> None:
+        self._processes, self._lock, self._is_open = set[subprocess.Popen](), Lock(), True
+
+    def open(self) -> None:
+        self._is_open = True
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen | None:
+        with self._lock:
+            if not self._is_open:
+                return None
+            # A session of its own: what is sent to its group reaches DVC and the stage, and Ctrl-C reaches us alone.
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+            self._processes.add(process)
+            return process
+
+    def left(self, process: subprocess.Popen) -> None:
+        with self._lock:
+            self._processes.remove(process)
+
+    def stop(self) -> None:
+        """Ends each stage as Ctrl-C in its own terminal would; what has not ended after a while is killed."""
+        with self._lock:
+            self._is_open, processes = False, list(self._processes)
+        until = time.monotonic() + STAGE_STOP_S
+        for process in processes:
+            _signal_group(process, signal.SIGINT)
+        for process in processes:
+            try:
+                process.wait(max(0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal_group(process, signal.SIGKILL)
+
+
+_running = Running()
 
 
 def stale_stages() -> dict[str, set[str]]:
     """Names of the stages that `dvc repro` would look at again, each with those among them that it waits for."""
     from dvc.repo import Repo  # half a second
 
-    with Repo() as repo:
+    with Repo(_wait_for_lock=True) as repo:
         changed = repo.status()
         graph = repo.index.graph  # an edge leads from a stage to one that it waits for
         waits = {stage.addressing: {needed.addressing for needed in graph.successors(stage)} for stage in graph}
@@ -53,17 +100,15 @@ def reproduce(name: str, environment: Mapping[str, str]) -> int:
     """Runs one stage, its lines shown after its name; the exit code comes back."""
     command = [sys.executable, "-u", "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # dvc.yaml says `python`
-    whole = {**os.environ, "PATH": path, **environment}
-    # A session of its own: what is sent to its group reaches DVC and the stage, and Ctrl-C reaches us alone.
-    with subprocess.Popen(
-        command, env=whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    ) as process:
-        _running.add(process)
+    process = _running.start(command, {**os.environ, "PATH": path, **named_as_starter(), **environment})
+    if process is None:
+        return STOPPED
+    with process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip() and not line.strip().startswith(HINTS):
                 print(f"{name:18} {line.rstrip()}", flush=True)
-    _running.discard(process)
+    _running.left(process)
     return process.returncode
 
 
@@ -106,23 +151,12 @@ def _let_in(ready: list[str], room: Room) -> Iterator[tuple[str, dict[str, str]]
 @contextmanager
 def _ended_with_us() -> Iterator[None]:
     """Where the block ends by Ctrl-C, a signal or an error, the stages that still run are ended first."""
+    _running.open()
     try:
         yield
     except BaseException:
-        _stop_running()
+        _running.stop()
         raise
-
-
-def _stop_running() -> None:
-    """Ends each stage as Ctrl-C in its own terminal would; what has not ended after a while is killed."""
-    running, until = list(_running), time.monotonic() + STOP_TIMEOUT_S
-    for process in running:
-        _signal_group(process, signal.SIGINT)
-    for process in running:
-        try:
-            process.wait(max(0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            _signal_group(process, signal.SIGKILL)
 
 
 def _signal_group(process: subprocess.Popen, number: int) -> None:

@@ -1,5 +1,8 @@
 """The exceptions that are shown to the user as a single line: what is wrong, where, and what to do."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 
 class StudyError(Exception):
     """A problem the user can solve; its message names the file or the key, and the remedy."""
@@ -21,3 +24,19 @@ class OutOfStepError(StudyError):
     """A check found that things which should agree do not."""
 
     exit_code = 1
+
+
+@contextmanager
+def errors_under(sections: Mapping[str, str]) -> Iterator[None]:
+    """A block whose errors may open with the name of a parameter: `lower: ...` becomes `section.lower: ...`.
+
+    Args:
+        sections: name of a parameter -> the section of params.yaml that it stands in.
+    """
+    try:
+        yield
+    except StudyError as error:
+        name = str(error).partition(":")[0]
+        if name not in sections:
+            raise
+        raise type(error)(f"{sections[name]}.{error}") from None

@@ -4,24 +4,20 @@ A shard whose file is there is not done again, so that a kill, or a lost worker,
 files lie in a folder named by the key of everything that decides them, and go once the whole is written.
 """
 
-import hashlib
-import json
 import logging
 import os
 import shutil
 import socket
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from pipeline.files import whole_file
-from pipeline.packages import package_versions
 
 logger = logging.getLogger(__name__)
 
@@ -147,25 +143,6 @@ def adder(progress: Callable[[int, int], None], total: int, unit: str) -> Callab
         progress(so_far, total)
 
     return done
-
-
-def key_of(deciding: Mapping[str, object]) -> str:
-    """Hash of what is given, and of the packages and our own code, which decide every number.
-
-    Args:
-        deciding: what JSON can hold.
-    """
-    whole = {**deciding, "packages": package_versions(), "code": code_sha256()}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def code_sha256() -> str:
-    """Of the package's source as it was when this process first asked."""
-    folder, digest = Path(__file__).parent, hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _in_memory(

@@ -5,7 +5,6 @@ together, and a row's result does not depend on which others stand beside it.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,9 +40,10 @@ def mean_intervals(values: Rows, seed: int, resamples: int) -> Float[np.ndarray,
         return np.stack([means, np.full_like(means, math.nan), np.full_like(means, math.nan)], axis=1)
     ends = np.stack([means, means], axis=1)
     spread = np.ptp(values, axis=1) > 0
-    ends[spread] = _bootstrap(values[spread], seed, resamples, "BCa")
-    failed = ~np.isfinite(ends).all(axis=1)  # BCa's correction is 0/0 where resamples hardly differ
-    ends[failed] = _bootstrap(values[failed], seed, resamples, "percentile")
+    if spread.any():
+        resampled = _resampled_means(values[spread], seed, resamples)
+        levels = _bca_levels(values[spread], resampled)
+        ends[spread] = [np.quantile(*row) for row in zip(resampled, levels, strict=True)]
     return np.column_stack([means, ends])
 
 
@@ -219,19 +219,31 @@ def _tests(differences: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame
     return pd.DataFrame(columns, index=differences.columns)
 
 
-def _bootstrap(values: Rows, seed: int, resamples: int, method: str) -> Float[np.ndarray, "k 2"]:
-    if not len(values):
-        return np.empty((0, 2))
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        interval = stats.bootstrap(
-            (values,),
-            np.mean,
-            n_resamples=resamples,
-            batch=max(1, VALUES_AT_A_TIME // values.size),
-            confidence_level=CONFIDENCE,
-            method=method,
-            axis=-1,
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-    return np.stack([interval.low, interval.high], axis=-1).reshape(-1, 2)
+def _resampled_means(values: Rows, seed: int, resamples: int) -> Float[np.ndarray, "k resamples"]:
+    return stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, VALUES_AT_A_TIME // values.size),
+        method="percentile",
+        axis=-1,
+        rng=np.random.default_rng(seed),
+    ).bootstrap_distribution
+
+
+def _bca_levels(values: Rows, resampled: Float[np.ndarray, "k resamples"]) -> Float[np.ndarray, "k 2"]:
+    """The shares of the resampled means that lie below the ends of the interval.
+
+    As `scipy.stats.bootstrap` has them, whose jackknife takes n * n values: of means it needs no resampling, as without
+    value i the mean moves by (mean - value i) / (n - 1). Where resamples hardly differ, the corrections are 0/0, and
+    the levels are those of the percentile interval.
+    """
+    plain = np.array([0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
+    means = values.mean(axis=1, keepdims=True)
+    pull = values - means
+    with np.errstate(invalid="ignore", divide="ignore"):
+        bias = stats.norm.ppf(((resampled < means).mean(axis=1) + (resampled <= means).mean(axis=1)) / 2)[:, None]
+        acceleration = (pull**3).sum(axis=1, keepdims=True) / (6 * (pull**2).sum(axis=1, keepdims=True) ** 1.5)
+        z = bias + stats.norm.ppf(plain)
+        levels = stats.norm.cdf(bias + z / (1 - acceleration * z))
+    return np.where(np.isfinite(levels).all(axis=1, keepdims=True), levels, plain)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.shards import IN_MEMORY, Arrays, Scratch, Shards, adder, key_of, one_by_one, slices
+from pipeline.shards import IN_MEMORY, Arrays, Scratch, Shards, adder, one_by_one, slices
 
 CALLS = [(number,) for number in range(4)]
 made: list[int] = []
@@ -110,11 +110,6 @@ def test_parts_are_whole_batches():
     assert slices(70, 8, 32) == [slice(0, 32), slice(32, 64), slice(64, 70)]
     assert slices(70, 50, 32) == [slice(0, 50), slice(50, 70)]
     assert slices(0, 8, 32) == []
-
-
-def test_the_key_hangs_on_all_that_is_given():
-    assert key_of({"seed": 0, "data": "d"}) == key_of({"data": "d", "seed": 0})
-    assert key_of({"seed": 0}) != key_of({"seed": 1})
 
 
 def test_what_is_done_adds_up():

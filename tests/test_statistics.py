@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, bootstrap, norm
 
 from pipeline.statistics import (
     chance_p,
@@ -44,6 +44,14 @@ def test_the_interval_is_efrons():
     mean, low, high = mean_interval(values, seed=3, resamples=4000)
     assert mean == values.mean()
     assert (low, high) == pytest.approx(bca_by_the_book(values, 3, 4000), abs=0.02 * (high - low))
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.1, 0.9], [0, 0, 0, 0, 1], list(range(9)), [1e-9, 0, 3e-9, 1e-3]])
+def test_the_interval_is_scipys(values):
+    row = np.array([values], dtype=float)
+    theirs = bootstrap((row,), np.mean, n_resamples=500, axis=-1, rng=np.random.default_rng(7)).confidence_interval
+    ours = mean_interval(row[0], seed=7, resamples=500)[1:]
+    assert ours == pytest.approx((theirs.low[0], theirs.high[0]), rel=1e-12)
 
 
 def test_a_skewed_sample_has_the_longer_arm_on_its_tail():

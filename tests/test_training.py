@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from safetensors import safe_open
 
 from pipeline.clock import duration
+from pipeline.data.augment import Augmenter
 from pipeline.data.prepared import load_prepared
 from pipeline.errors import StudyError
 from pipeline.files import sha256_of
@@ -174,12 +176,25 @@ def test_a_loss_that_is_not_finite_names_epoch_batch_and_files(prepared):
         fit(prepared, "run", learning_rate=1e30)
 
 
+def test_an_image_that_cannot_be_read_in_the_middle_is_named_with_its_file_first(prepared, tmp_path):
+    images = prepared / "images.npy"
+    arguments = prepared, tmp_path / "model", tmp_path / "state", "vit", model_params("vit"), PARAMS, STUDY
+    with pytest.raises(StudyError, match=rf"^{re.escape(str(images))}: row \d+ \(\d+\.png\) cannot be read"):
+        fit_cell(*arguments, progress=lambda done, total: os.truncate(images, 20_000))
+
+
+def test_an_augmentation_that_fails_is_told_under_its_section(prepared, monkeypatch):
+    monkeypatch.setattr(Augmenter, "__call__", lambda *arguments: 1 / 0)
+    with pytest.raises(StudyError, match=r"^finetune\.augmentation: \d+\.png of colours cannot be augmented"):
+        fit(prepared, "run")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arch": "vit_of_tomorrow"}, r"models\.vit\.arch: timm has no vit_of_tomorrow"),
-        ({"arch_options": {"patch_size": 7}}, r"models\.vit\.arch_options: "),
-        ({"weights": "nowhere/vit.pth"}, r"models\.vit\.weights: nowhere/vit\.pth: no such file"),
+        ({"arch": "vit_of_tomorrow"}, r"^models\.vit\.arch: timm has no vit_of_tomorrow"),
+        ({"arch_options": {"patch_size": 7}}, r"^models\.vit\.arch_options: "),
+        ({"weights": "nowhere/vit.pth"}, r"^models\.vit\.weights: nowhere/vit\.pth: no such file"),
     ],
 )
 def test_errors_name_the_key_at_fault(changes, message, prepared):

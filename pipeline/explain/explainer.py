@@ -16,12 +16,13 @@ from pipeline.errors import StudyError
 from pipeline.explain import check_methods, explain_batch
 from pipeline.explain.baselines import baseline_maps
 from pipeline.files import sha256_of
+from pipeline.keys import key_of
 from pipeline.models.build import Classifier
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.family import family_of
 from pipeline.params import ExplainParams, MethodParams
 from pipeline.records import CHECKPOINT, Receipt
-from pipeline.shards import Arrays, key_of
+from pipeline.shards import Arrays
 
 Maps = dict[str, Float32[np.ndarray, "n _ _"]]
 

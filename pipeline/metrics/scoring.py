@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from pipeline.device import set_threads, settled_device
 from pipeline.errors import StudyError
 from pipeline.files import whole_folder
+from pipeline.keys import key_of
 from pipeline.metrics.drawing import Drawn, Job, Subject, calibrate, checked_explanation, draw, load_subject
 from pipeline.metrics.engine import ADAPTIVE, Engine, Protocol, check_protocol, steps_taken
 from pipeline.metrics.faithfulness import TIE_RULE
@@ -23,7 +24,7 @@ from pipeline.packages import package_versions
 from pipeline.params import ProtocolParams, ScoreParams, StudyParams
 from pipeline.records import Explanation, Metrics, ProtocolScores, Summary
 from pipeline.seeds import cell_seed
-from pipeline.shards import IN_MEMORY, Scratch, Shards, adder, key_of
+from pipeline.shards import IN_MEMORY, Scratch, Shards, adder
 
 logger = logging.getLogger(__name__)
 

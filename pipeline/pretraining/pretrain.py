@@ -1,10 +1,7 @@
 """One model pre-trained: from prepared sources to weights, their receipt and their card."""
 
-import hashlib
-import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,9 @@ from torch import nn
 
 from pipeline.data.fetching.source import source_name
 from pipeline.device import resolve_device, resolve_precision, set_threads
-from pipeline.errors import StudyError
+from pipeline.errors import errors_under
 from pipeline.files import sha256_of, write_text
+from pipeline.keys import key_of
 from pipeline.models.build import Classifier
 from pipeline.models.weights import FROM_SCRATCH, normalisation, save_weights
 from pipeline.packages import package_versions
@@ -36,6 +34,7 @@ Build = Callable[[Corpus, ModelParams, Any, Run], Recipe]  # the parameters are 
 # A new strategy is one file like `supervised.py`, a section of params and an entry here.
 STRATEGIES: dict[str, Build] = {"supervised": build_supervised, "distilled": build_distilled, "dino": build_dino}
 WITHOUT_LABELS = ("dino",)
+LEARNING = ("data", "models", "pretraining", "training")  # folders whose code decides what is learned
 
 
 def pretrain_model(
@@ -60,7 +59,8 @@ def pretrain_model(
     strategy = params.pretraining.strategies[model]
     section: StrategyParams = getattr(params.pretraining, strategy)
     run = _run(model, params, section, corpus, state_dir)
-    with _errors_under(model, strategy):
+    sections = dict.fromkeys(("arch", "arch_options"), f"models.{model}")
+    with errors_under(dict.fromkeys(type(section).model_fields, f"pretraining.{strategy}") | sections):
         recipe = STRATEGIES[strategy](corpus, params.models[model], section, run)
         trainer = build_trainer(recipe.objective, section, corpus, run)
         course = fit(trainer, StateFile(state_dir / "state.safetensors", run.key), progress)
@@ -80,22 +80,8 @@ def _run(model: str, params: Params, section: StrategyParams, corpus: Corpus, st
         "model": params.models[model].model_dump(mode="json", include={"arch", "arch_options"}),
         "recipe": section.model_dump(mode="json", exclude={"workers"}),
         "run": [seed, str(device), params.study.threads],
-        "packages": package_versions("lightly"),
     }
-    key = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-    return Run(seed, device, state_dir, key)
-
-
-@contextmanager
-def _errors_under(model: str, strategy: str) -> Iterator[None]:
-    """Errors of the block open with the name of a parameter; this tells under which key it stands."""
-    try:
-        yield
-    except StudyError as error:
-        text = str(error)
-        sections = {"learning_rate": f"pretraining.{strategy}", "arch": f"models.{model}"}
-        section = next((key for name, key in sections.items() if text.startswith(name)), None)
-        raise StudyError(f"{section}.{text}" if section else text) from None
+    return Run(seed, device, state_dir, key_of(deciding, code=LEARNING, packages=("lightly",)))
 
 
 def _round_to_half(module: nn.Module) -> None:

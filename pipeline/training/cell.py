@@ -1,11 +1,8 @@
 """One cell (dataset, model): from prepared images to the folder of a fine-tuned model."""
 
-import hashlib
-import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,8 +12,9 @@ import torch
 from pipeline.data.augment import Augmenter
 from pipeline.data.prepared import Prepared, load_prepared
 from pipeline.device import resolve_device, resolve_precision, set_threads
-from pipeline.errors import StudyError
+from pipeline.errors import errors_under
 from pipeline.files import base_name, is_absolute, sha256_of, whole_folder
+from pipeline.keys import key_of
 from pipeline.models.build import Classifier, build_classifier
 from pipeline.models.checkpoint import CheckpointDescription, save_checkpoint
 from pipeline.models.provenance import Provenance, provenance_of
@@ -29,6 +27,8 @@ from pipeline.training.finetuning import FineTuning, build_criterion
 from pipeline.training.loop import Trainer, build_optimizer, fit
 from pipeline.training.processes import Processes, processes_here
 from pipeline.training.state import Course, StateFile
+
+LEARNING = ("data", "models", "training")  # folders whose code decides what is learned
 
 
 def fit_cell(
@@ -55,11 +55,10 @@ def fit_cell(
     set_threads(study.threads)
     device = resolve_device(study.device)
     processes, data = processes_here(device), load_prepared(prepared_dir)
-    with _errors_under(f"models.{model}"):
+    with errors_under(_sections(model)):
         start = provenance_of(model_params.arch, model_params.weights, model_params.weights_sha256)
-    objective = _build_objective(data, model, model_params, params, study, device, processes)
-    state = StateFile(state_dir / "state.safetensors", _key(objective, model, model_params, start, study))
-    with _errors_under(f"models.{model}"):
+        objective = _build_objective(data, model, model_params, params, study, device, processes)
+        state = StateFile(state_dir / "state.safetensors", _key(objective, model, model_params, start, study))
         course = fit(_build_trainer(objective, model_params.learning_rate), state, progress)
     processes.part()
     if not processes.is_main:
@@ -85,15 +84,14 @@ def _build_objective(
 ) -> FineTuning:
     about = data.about
     seed = cell_seed(study.seed, about.dataset, model)
-    with _errors_under(f"models.{model}"):
-        classifier = build_classifier(
-            model_params.arch,
-            model_params.arch_options,
-            model_params.weights,
-            len(about.classes),
-            about.image_size_px,
-            cell_seed(seed, "weights"),
-        ).to(device)
+    classifier = build_classifier(
+        model_params.arch,
+        model_params.arch_options,
+        model_params.weights,
+        len(about.classes),
+        about.image_size_px,
+        cell_seed(seed, "weights"),
+    ).to(device)
     if params.compile:
         classifier.backbone.compile()  # in place: names of weights stay
     learner, criterion = processes.wrap(classifier), build_criterion(data, params).to(device)
@@ -121,17 +119,14 @@ def write_history(course: Course, path: Path) -> None:
     history.to_csv(path, index=False, lineterminator="\n", float_format="%.9g")
 
 
-@contextmanager
-def _errors_under(key: str) -> Iterator[None]:
-    """Errors of the block open with the name of a parameter; this tells under which model it stands."""
-    try:
-        yield
-    except StudyError as error:
-        raise StudyError(f"{key}.{error}") from None
+def _sections(model: str) -> dict[str, str]:
+    """Where each parameter stands that an error may open with."""
+    own = dict.fromkeys(ModelParams.model_fields, f"models.{model}")
+    return dict.fromkeys(FinetuneParams.model_fields, "finetune") | own
 
 
 def _key(objective: FineTuning, model: str, model_params: ModelParams, start: Provenance, study: StudyParams) -> str:
-    """Hash of everything that decides the result.
+    """Of everything that decides the result.
 
     How many processes load or share the training is not part of it: a training may go on with more or fewer GPUs, and
     its numbers are the same but for last digits.
@@ -143,9 +138,8 @@ def _key(objective: FineTuning, model: str, model_params: ModelParams, start: Pr
         "finetune": objective.params.model_dump(mode="json", exclude={"workers", "processes"}),
         "augmentation": objective.augmenter.recipe,
         "run": [objective.seed, str(objective.device), study.threads],
-        "packages": package_versions(),
     }
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+    return key_of(deciding, code=LEARNING)
 
 
 def _describe(data: Prepared, model_params: ModelParams) -> CheckpointDescription:

@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.locks import alone
+from flows.locks import STUDY_PROCESS, alone
+from flows.processes import process_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,12 +46,12 @@ run_main(work)
 """
 
 
-def start(seconds, *, folder, under_dvc=False, code=STAGE):
+def start(seconds, *, folder, under_dvc=False, code=STAGE, **variables):
     """A stage that takes so long; the process that was started, which is the stage or the DVC above it."""
     command = [sys.executable, "-c", code, str(seconds)]
     if under_dvc:
         command = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[2:])", "dvc", *command]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -89,6 +90,15 @@ def test_a_stage_ends_in_order_with_the_dvc_that_started_it(tmp_path):
     ]
     with alone("finetune-busi-vit"):
         pass
+
+
+def test_a_stage_ends_with_the_study_that_it_is_of_whatever_that_is_called(tmp_path):
+    study = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    stage = start(300, folder=tmp_path, **{STUDY_PROCESS: process_of(study.pid).model_dump_json()})
+    assert begun(stage)
+    study.communicate(b"\n")
+    assert stage.wait(20) == 128 + signal.SIGTERM
+    stage.communicate()
 
 
 def test_the_other_processes_of_one_training_need_no_lock(monkeypatch):

@@ -52,14 +52,22 @@ def test_stages_that_are_whole_stay():
     assert left_of("") is None
 
 
-def test_who_is_gone_is_not_named_any_more():
+def test_who_is_gone_is_not_named_any_more_and_who_is_at_work_is_waited_for(monkeypatch, caplog):
     living = subprocess.Popen([sys.executable, "-c", "input()", "dvc"], stdin=subprocess.PIPE)
     entries = {"data": [{"pid": living.pid, "cmd": "dvc repro"}], "old": [{"pid": 2**22 + 1, "cmd": "dvc repro"}]}
     entries["other"] = [{"pid": os.getpid(), "cmd": "dvc repro"}]  # its number went to a process that is no DVC
     RWLOCK.write_text(json.dumps({"write": {"old": entries["old"][0]}, "read": entries}))
+    seen = []
+
+    def end_the_living(seconds):
+        seen.append(json.loads(RWLOCK.read_text()))
+        living.communicate(b"\n")
+
+    monkeypatch.setattr("time.sleep", end_the_living)
     mend_dvc()
-    assert json.loads(RWLOCK.read_text()) == {"write": {}, "read": {"data": entries["data"]}}
-    living.communicate(b"\n")
+    assert seen == [{"write": {}, "read": {"data": entries["data"]}}]
+    assert caplog.messages == [f"DVC is at work here (process {living.pid}); waiting for its end"]
+    assert json.loads(RWLOCK.read_text()) == {"write": {}, "read": {}}
 
 
 def test_a_list_of_processes_that_was_cut_off_is_begun_anew():

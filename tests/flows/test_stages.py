@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from flows.room import Room, default_workers, visible_gpus
-from flows.stages import run_stages
+from flows.stages import STOPPED, Running, reproduce, run_stages
 from pipeline.params import StudyParams
 
 ROOT = Path(__file__).parents[2]
@@ -145,3 +145,10 @@ def test_ctrl_c_ends_the_stages_and_all_that_they_started(tmp_path):
     study.send_signal(signal.SIGINT)
     assert study.wait(60) != 0
     assert psutil.wait_procs(family, timeout=10)[1] == []
+
+
+def test_no_stage_begins_once_all_are_told_to_end(monkeypatch):
+    running = Running()
+    running.stop()
+    monkeypatch.setattr("flows.stages._running", running)
+    assert reproduce("finetune@busi-vit", {}) == STOPPED
