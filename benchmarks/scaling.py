@@ -12,7 +12,6 @@ shards are dealt out to more workers, each shard to the first that is free.
 import argparse
 import heapq
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import joblib
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
@@ -105,7 +105,7 @@ def speeds_of(images: int) -> list[Speed]:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), images, STUDY_STEPS)
         world.explain()
-        cores = len(os.sched_getaffinity(0))
+        cores = joblib.cpu_count()
         runs = {workers: timed_score(world, workers) for workers in WORKERS if workers <= cores}
     alone, shards = runs[1]
     rest = alone - sum(shards)
@@ -123,8 +123,12 @@ def timed_score(world: "World", workers: int) -> tuple[float, list[float]]:
             took.append(future.result())
             yield futures[future]
 
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        list(pool.map(time.sleep, [1.0] * workers))  # each has started, and has imported what this module imports
+    spawning = get_context("spawn")
+    all_up = spawning.Barrier(workers + 1)  # when each has started, and has imported what this module imports
+    with ProcessPoolExecutor(workers, spawning, initializer=all_up.wait) as pool:
+        for _ in range(workers):
+            pool.submit(time.sleep, 0)  # a process is started for each call that finds none at leisure
+        all_up.wait()
         begin = time.perf_counter()
         world.score(Scratch(world.folder / f"shards_{workers}", spread))
         return time.perf_counter() - begin, took

@@ -27,6 +27,7 @@ WORK = (
     "attributions",
     "overlays",
     "scores",
+    "trust checks",
 )
 SAMPLE_S = 0.5
 

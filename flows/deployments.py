@@ -43,7 +43,8 @@ def study_from_ui(
         datasets: Only their cells are brought up to date, without the report; empty for the whole study.
         models: The same for models.
     """
-    study.function(workers, datasets, models)
+    with monitor.noted_from_outside():
+        study.function(workers, datasets, models)
 
 
 @flow(name="promote", flow_run_name="promote {dataset}", persist_result=False)
@@ -62,7 +63,8 @@ def promote_with_approval(
         why: A reason for the log; the form of the approval asks again.
     """
     wanted = None if version is None else str(version)
-    promote.function(dataset, Options(alias=alias, version=wanted, why=why, approve=True))
+    with monitor.noted_from_outside():
+        promote.function(dataset, Options(alias=alias, version=wanted, why=why, approve=True))
 
 
 def work() -> None:

@@ -5,9 +5,11 @@ parameters) and sends a small value back: what it computes lies in the files of 
 call that the cluster loses is made in this process, so that the cluster never decides the result.
 """
 
+import hashlib
 import logging
 import os
 import socket
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,10 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from filelock import FileLock
+
+from flows.durations import slug
+from flows.layout import RUNS
 from flows.monitor import first_line, monitor
 from flows.servers import prefect_server
 from pipeline.errors import StudyError, UnreachableError
@@ -47,12 +53,23 @@ class Call:
     folder: Path
     code: str  # hash of the package that is to do it
 
+    @property
+    def lock(self) -> Path:
+        """The same for a call that is to do the same, whoever asks for it."""
+        told = self.function.__module__, self.function.__qualname__, self.arguments
+        return RUNS / f"{slug(self.name)}-{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}.lock"
+
+
+class StepError(Exception):
+    """A worker made the call, and the call itself failed: its traceback there. Making it here would fail too."""
+
 
 def make_there(call: Call) -> Any:
     """On a worker: the value of the call, made in the project's folder.
 
     Raises:
-        StudyError: the worker does not see the folder, or runs other code.
+        StudyError: the worker does not see the folder, or runs other code; or one of the call itself.
+        StepError: the call failed in another way.
     """
     folder, host = Path(os.environ.get(FOLDER_VARIABLE, call.folder)), socket.gethostname()
     if not (folder / "params.yaml").is_file():
@@ -61,8 +78,27 @@ def make_there(call: Call) -> Any:
     if code_sha256() != call.code:
         remedy = "bring it to the same commit and start it again"
         raise StudyError(f"{folder}: the worker on {host} runs other code of the pipeline; {remedy}")
-    with _one_at_a_time, chdir(folder):
-        return call.function(*call.arguments, **call.options)
+    with _one_at_a_time, chdir(folder), made_once(call):
+        try:
+            return call.function(*call.arguments, **call.options)
+        except StudyError:
+            raise
+        except Exception:
+            raise StepError(traceback.format_exc()) from None
+
+
+@contextmanager
+def made_once(call: Call) -> Iterator[None]:
+    """Waits while another process makes this call: a worker that was taken for lost may still be at it.
+
+    A shard needs no lock, as each process writes a file of its own.
+    """
+    if isinstance(call.function, Shard):
+        yield
+        return
+    RUNS.mkdir(exist_ok=True)
+    with FileLock(call.lock):
+        yield
 
 
 class Engine:
@@ -107,6 +143,7 @@ class Engine:
 
         Raises:
             StudyError: of a call; the user has to act.
+            StepError: a call failed in another way.
         """
         from prefect.futures import as_completed
 
@@ -120,7 +157,7 @@ class Engine:
         for future in as_completed(list(numbers)):
             try:
                 value = future.result()
-            except StudyError:
+            except (StudyError, StepError):
                 raise
             except Exception as error:
                 lost.append(error)

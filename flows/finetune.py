@@ -30,7 +30,7 @@ def finetune(dataset: str, model: str, seed: int | None = None) -> None:
         trained,
         resume_dir(dataset, model, seed),
         model,
-        params.models[model],
+        chosen,
         params.finetune,
         study,
         progress=progress_of(f"fine-tune {cell}", epochs=params.finetune.epochs),

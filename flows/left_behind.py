@@ -21,9 +21,10 @@ from pipeline.files import write_text
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas import FlowRun, State
+    from prefect.client.schemas import FlowRun, State, TaskRun
 
 NOTES = RUNS / "prefect"
+TASKS_AT_A_TIME = 200  # the most that Prefect's server gives
 
 
 class Note(Process):
@@ -59,6 +60,15 @@ def own_note(server: str) -> Note:
     return Note(tag=process_tag(), host=socket.gethostname(), server=server, **process.model_dump())
 
 
+def tag_running(tag: str) -> None:
+    """Gives the tag to the flow run that this process does."""
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, tags=[*client.read_flow_run(flow_run.id).tags, tag])
+
+
 def settle_left(server: str) -> int:
     """Ends, in Prefect, the runs of processes that are gone; their number comes back. Quick where there are none."""
     left = [note for note in _notes() if note.server == server and note.is_left]
@@ -85,13 +95,21 @@ def _runs_of(client: "SyncPrefectClient", tag: str) -> list["FlowRun"]:
 
 def _end(client: "SyncPrefectClient", run: "FlowRun", note: Note) -> None:
     """The run and those of its tasks that are not ended."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
     state = _final_state(note)
-    for task in client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))):
+    for task in _tasks_of(client, run):
         if not (task.state and task.state.is_final()):
             client.set_task_run_state(task.id, state, force=True)
     client.set_flow_run_state(run.id, state, force=True)
+
+
+def _tasks_of(client: "SyncPrefectClient", run: "FlowRun") -> list["TaskRun"]:
+    """All of them: the server gives so many at a time."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    own, found = FlowRunFilter(id=FlowRunFilterId(any_=[run.id])), list["TaskRun"]()
+    while page := client.read_task_runs(flow_run_filter=own, limit=TASKS_AT_A_TIME, offset=len(found)):
+        found += page
+    return found
 
 
 def _final_state(note: Note) -> "State":
@@ -108,5 +126,7 @@ def _notes() -> Iterator[Note]:
     for path in sorted(NOTES.glob("*.json")):
         try:
             yield Note.model_validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError):
+        except FileNotFoundError:
             continue  # another process has just settled it
+        except ValidationError:
+            path.unlink(missing_ok=True)  # of an earlier form of this project: no run is found by it

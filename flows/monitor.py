@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pipeline  # noqa: F401  (its import switches telemetry off, before Prefect is imported)
-from flows.left_behind import Note, own_note, process_tag, settle, settle_left
+from flows.left_behind import Note, own_note, process_tag, settle, settle_left, tag_running
 from flows.locks import is_first
 from flows.servers import address_of
 from pipeline.errors import StudyError
@@ -63,6 +63,26 @@ class Monitor:
         finally:
             self._notes = False
             self._settle(note.model_copy(update={"ended": ended}))
+
+    @contextmanager
+    def noted_from_outside(self) -> Iterator[None]:
+        """A block of a flow run that Prefect began and ends itself: should this process be killed, the next ends it.
+
+        The note stays until then: the run has its end from Prefect only after the block.
+        """
+        if self._notes or not self.on():
+            yield
+            return
+        try:
+            tag_running(process_tag())
+        except Exception as error:
+            self.give_up(error)
+        self._notes = True
+        _keep(own_note(_server()))
+        try:
+            yield
+        finally:
+            self._notes = False
 
     def _settle(self, note: Note) -> None:
         _keep(note)

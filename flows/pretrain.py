@@ -3,7 +3,7 @@
 from flows.artifacts import progress_of, show_table
 from flows.layout import CORPUS, pretrained_weights, resume_dir
 from flows.options import main
-from flows.publish import context
+from flows.publish import context, patient_step
 from flows.runner import Step, stage
 from pipeline.params import Params, load_params
 from pipeline.params.training import StrategyParams
@@ -13,7 +13,7 @@ from pipeline.publishing import publish_pretraining
 
 prepare_step = Step(prepare_sources, called="prepare images")
 pretrain_step = Step(pretrain_model, called="pre-train")
-publish_step = Step(publish_pretraining, retries=4, pause_s=8)  # two minutes for a server to be back
+publish_step = patient_step(publish_pretraining)
 
 
 @stage("pretrain {model}")

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +27,9 @@ from pipeline.report.publication import Publication, VersionLink, write_publishe
 if TYPE_CHECKING:
     from flows.flow_runs import SyncPrefectClient
 
-# Two minutes for a server to be back.
-publish_step = Step(publish_study, retries=4, pause_s=8, called="runs and versions in MLflow")
+patient_step = partial(Step, retries=4, pause_s=8)  # two minutes for a server to be back
+
+publish_step = patient_step(publish_study, called="runs and versions in MLflow")
 check_step = Step(check_study, called="compare with MLflow")
 page_step = Step(write_published, called="links in the report")
 

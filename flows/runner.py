@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from flows.engine import call_of, engine
+from flows.engine import call_of, engine, made_once
 from flows.flow_runs import run_tagged, tags_of
 from flows.monitor import first_line, monitor
 from pipeline.errors import StudyError, UnreachableError
@@ -34,8 +34,14 @@ class Step:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.heavy and engine.is_up:
-            for _, value in engine.outcomes([call_of(self.name, self.function, *args, **kwargs)]):
+            call = call_of(self.name, self.function, *args, **kwargs)
+            for _, value in engine.outcomes([call]):
                 return value
+            with made_once(call):  # the cluster lost it
+                return self._here(*args, **kwargs)
+        return self._here(*args, **kwargs)
+
+    def _here(self, *args: Any, **kwargs: Any) -> Any:
         return _run_once(self._attempts, self._watched, args, kwargs)
 
     def _attempts(self, *args: Any, **kwargs: Any) -> Any:

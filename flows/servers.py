@@ -21,9 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from filelock import FileLock
 
 import pipeline  # noqa: F401  (its import switches telemetry off, and servers inherit that)
-from flows.processes import STOP_TIMEOUT_S, Note, end, keep, log_of, noted, process_of, spawn
+from flows.command import run_main
+from flows.processes import STATE, STOP_TIMEOUT_S, Note, Process, end, keep, log_of, noted, process_of, spawn
 from pipeline.errors import StudyError
 
 HOST = "127.0.0.1"
@@ -45,7 +47,14 @@ class Server:
 
     @property
     def port(self) -> int:
-        return int(os.environ.get(self.port_variable, self.default_port))
+        """
+        Raises:
+            StudyError: its variable holds no port.
+        """
+        told = os.environ.get(self.port_variable, str(self.default_port))
+        if not told.isdecimal() or not 0 < int(told) < 1 << 16:
+            raise StudyError(f"{self.port_variable}: {told!r} is no port; give a number from 1 to 65535")
+        return int(told)
 
 
 def _prefect_command(port: int) -> list[str]:
@@ -118,20 +127,38 @@ def prefect_server() -> Iterator[None]:
 
     One that a killed study has left behind ends with the block too.
     """
-    note = noted("prefect")
-    if os.environ.get("PREFECT_API_URL") or (note and (note.owner is None or note.owner.found())):
+    owner = process_of(os.getpid())
+    if os.environ.get("PREFECT_API_URL") or not _took_server(owner):
         yield
         return
-    if note is None:
-        note = start(SERVERS["prefect"], _free_port(SERVERS["prefect"].port))
-    owner = process_of(os.getpid())
-    keep("prefect", note.model_copy(update={"owner": owner}))
     try:
         yield
     finally:
-        if (last := noted("prefect")) and last.owner == owner:  # `make ui` may have taken it over
-            _send_logs()
-            end("prefect")
+        _send_logs()
+        with _one_at_a_time():
+            if (last := noted("prefect")) and last.owner == owner:  # `make ui` may have taken it over
+                end("prefect")
+
+
+def _took_server(owner: Process) -> bool:
+    """Whether the Prefect server is up for this process alone: started for it, or left behind by a killed study."""
+    with _one_at_a_time():
+        note = noted("prefect")
+        if note is None:
+            start(SERVERS["prefect"], _free_port(SERVERS["prefect"].port), owner)
+            return True
+        if note.owner is None or note.owner.found():
+            return False
+        keep("prefect", note.model_copy(update={"owner": owner}))
+        return True
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Else two would look, and each start a server on one database."""
+    STATE.mkdir(exist_ok=True)
+    with FileLock(STATE / "lock"):
+        yield
 
 
 def _send_logs() -> None:
@@ -140,8 +167,11 @@ def _send_logs() -> None:
         handlers.APILogHandler().flush()
 
 
-def start(server: Server, port: int) -> Note:
+def start(server: Server, port: int, owner: Process | None = None) -> Note:
     """Starts a server and waits until it answers.
+
+    Args:
+        owner: what it is up for; noted from the start, so that whoever finds it after a kill knows.
 
     Raises:
         StudyError: its port is taken, or it ended or stayed silent; the log file is named.
@@ -153,7 +183,7 @@ def start(server: Server, port: int) -> Note:
         )
     url = f"http://{HOST}:{port}"
     process = spawn(server.name, server.command(port), server.environment(port))
-    note = Note(**process_of(process.pid).model_dump(), url=url, api=url + server.api)
+    note = Note(**process_of(process.pid).model_dump(), url=url, api=url + server.api, owner=owner)
     title, health = f"the {server.title} server", url + server.health
     _when_ready(server.name, title, process, note, lambda: _fetched(health) is not None)
     return note
@@ -185,8 +215,9 @@ def _address(server: Server) -> str:
     """Where the server's pages are: elsewhere if its variable says so, else on this machine, started if need be."""
     if elsewhere := _elsewhere(server):
         return f"{elsewhere} ({server.elsewhere} is set)"
-    note = noted(server.name) or start(server, server.port)
-    keep(server.name, note.model_copy(update={"owner": None}))  # one of a study stays up after it
+    with _one_at_a_time():
+        note = noted(server.name) or start(server, server.port)
+        keep(server.name, note.model_copy(update={"owner": None}))  # one of a study stays up after it
     return note.url
 
 
@@ -280,10 +311,7 @@ def _free_port(wanted: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.servers", description="Start or stop what `make ui` starts.")
     parser.add_argument("command", choices=["start", "stop"])
-    try:
-        {"start": start_all, "stop": stop_all}[parser.parse_args().command]()
-    except StudyError as error:
-        sys.exit(f"error: {error}")
+    run_main({"start": start_all, "stop": stop_all}[parser.parse_args().command])
 
 
 if __name__ == "__main__":

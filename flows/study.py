@@ -77,12 +77,19 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m flows.study", description=(study.function.__doc__ or "").splitlines()[0]
     )
     told = "stages at a time; default: one for each GPU, or cores / study.threads"
-    found.add_argument("--workers", type=int, help=told)
+    found.add_argument("--workers", type=at_least_one, help=told)
     known = {"datasets": params.study.datasets, "models": params.study.models}
     for name, choices in known.items():
         told = f"only cells of these {name}, without the report"
         found.add_argument(f"--{name}", nargs="+", default=[], choices=choices, metavar=name[:-1].upper(), help=told)
     return found
+
+
+def at_least_one(text: str) -> int:
+    """For argparse, which tells of it by this function's name."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
 
 
 def main() -> None:

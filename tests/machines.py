@@ -88,12 +88,6 @@ def add_remote(study: Study, url: str) -> None:
     study.run("dvc", "remote", "modify", "shelf", "verify", "true")
 
 
-def stages_run(study: Study, *arguments: str) -> set[str]:
-    """Names of the stages whose commands `dvc repro` with these arguments runs."""
-    lines = study.run("dvc", "repro", *arguments).stdout.splitlines()
-    return {line.split("'")[1] for line in lines if line.startswith("Running stage")}
-
-
 def status(study: Study, *targets: str) -> dict[str, Any]:
     """What `dvc status --json` prints, without a new process."""
     from dvc.repo import Repo  # half a second

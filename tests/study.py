@@ -100,9 +100,9 @@ class Study:
         change(tree)
         path.write_text(yaml.safe_dump(tree, sort_keys=False))
 
-    def repro(self) -> set[str]:
-        """Runs `dvc repro`; the names of the stages that it ran."""
-        lines = self.run("dvc", "repro").stdout.splitlines()
+    def repro(self, *arguments: str) -> set[str]:
+        """Runs `dvc repro` with these arguments; the names of the stages that it ran."""
+        lines = self.run("dvc", "repro", *arguments).stdout.splitlines()
         return {line.split("'")[1] for line in lines if line.startswith("Running stage")}
 
 

@@ -23,7 +23,6 @@ from tests.machines import (
     git,
     object_name,
     shared_machine,
-    stages_run,
     status,
 )
 from tests.rings import draw, mask_of
@@ -128,12 +127,12 @@ def test_no_model_notices_an_equal_copy_elsewhere_another_title_or_an_edit_in_da
     before = contents(copied)
     shutil.move(copied.folder.parent / "scans", tmp_path / "scans")
     entry(source=str(tmp_path / "scans"), title="Hoops and plates", citation="Somebody (2027)")(copied)
-    ran = stages_run(copied, "score@rings-swin", "audit@rings")
+    ran = copied.repro("score@rings-swin", "audit@rings")
     assert ran == {"fetch@rings", "preprocess@rings", "audit@rings"}
     after = contents(copied)
     assert {name for name in after if after[name] != before[name]} == TELLING_THE_TITLE
     line_in("data/raw/rings/patients.csv")(copied)
-    assert stages_run(copied, "score@rings-swin", "audit@rings") == {"fetch@rings"}
+    assert copied.repro("score@rings-swin", "audit@rings") == {"fetch@rings"}
     assert contents(copied) == after
 
 
@@ -180,7 +179,7 @@ def test_an_older_commit_comes_back_with_its_data(first: Study, grown: Study, tm
 
 
 def test_a_second_machine_pulls_and_has_nothing_to_run_but_publish(first: Study, second: Study) -> None:
-    assert stages_run(second, "--pull", *ALL_BUT_PUBLISH) == set()
+    assert second.repro("--pull", *ALL_BUT_PUBLISH) == set()
     assert contents(second) == contents(first)
     assert status(second) == STATUS_WHEN_DONE
 
@@ -199,7 +198,7 @@ def test_weights_pretrained_within_the_study_travel_in_git(tmp_path: Path) -> No
     commit(study)
     study.run("dvc", "push", "pretrain@deit")
     second = clone_of(study, tmp_path / "second")
-    assert stages_run(second, "--pull", "pretrain@deit") == set()
+    assert second.repro("--pull", "pretrain@deit") == set()
     assert contents(second, "data/pretrained") == contents(study, "data/pretrained")
     assert not list((tmp_path / "shelf").rglob("*.safetensors"))
 
@@ -211,7 +210,7 @@ def test_raw_files_may_stay_at_home(first: Study, second: Study, tmp_path: Path)
     home.run("dvc", "push", *DERIVED)
     assert not any(b"Patient-" in path.read_bytes() for path in narrow.rglob("*") if path.is_file())
     second.run("dvc", "pull", *DERIVED)
-    assert stages_run(second, "--allow-missing", *ALL_BUT_PUBLISH) == set()
+    assert second.repro("--allow-missing", *ALL_BUT_PUBLISH) == set()
     assert not (second.folder / "data/raw").exists()
 
 

@@ -32,6 +32,12 @@ def test_the_entry_of_an_own_set_is_one_that_is_read(page):
         assert spec_of(name, DatasetParams.model_validate(keys)).name == name
 
 
+def test_the_tree_names_every_module_of_the_flows_and_every_part_of_the_pipeline():
+    tree = README.split("## The tree\n")[1].split("```")[1]
+    parts = [*(ROOT / "flows").glob("*.py"), *(ROOT / "pipeline").glob("[a-z]*")]
+    assert {part.stem for part in parts if not part.stem.startswith("_")} - set(re.findall(r"\w+", tree)) == set()
+
+
 def local_targets(page: str) -> list[str]:
     """What the page links to or shows, without what lies elsewhere and places within itself."""
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -49,6 +49,20 @@ def test_a_study_starts_a_server_and_stops_it(prefect):
     assert noted("prefect") is None
 
 
+def test_a_server_is_a_studys_own_before_it_answers(prefect, monkeypatch):
+    """So a study that is killed meanwhile leaves none that the next takes for that of `make ui`."""
+    seen = []
+    monkeypatch.setattr(servers, "_wait_until_ready", lambda *told: seen.append(noted("prefect").owner))
+    with servers.prefect_server():
+        assert seen == [process_of(os.getpid())]
+
+
+def test_a_port_that_is_none_is_refused(prefect, monkeypatch):
+    monkeypatch.setenv("PREFECT_PORT", "42000x")
+    with pytest.raises(StudyError, match="PREFECT_PORT: '42000x' is no port; give a number from 1 to 65535"):
+        prefect.port  # noqa: B018
+
+
 def test_a_study_leaves_the_server_of_make_ui_up(prefect):
     note = servers.start(prefect, prefect.port)
     with servers.prefect_server():

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.room import Room, default_workers, visible_gpus
+from flows.room import Room, default_workers, free_memory_mib, visible_gpus
 from flows.stages import STOPPED, Running, reproduce, run_stages
-from pipeline.params import StudyParams
+from pipeline.params import load_params
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +67,7 @@ def test_each_computing_stage_has_a_gpu_for_itself():
 
 
 def test_a_fine_tuning_in_several_processes_waits_for_a_gpu_for_each():
-    room = Room(8, gpus=("0", "1", "2"), gpus_of_finetuning=2)
+    room = Room(8, gpus=("0", "1", "2"), processes_of_finetuning=2)
     assert room.enter("explain@busi-deit") == {"CUDA_VISIBLE_DEVICES": "0"}
     assert room.enter("finetune@busi-vit") == {"CUDA_VISIBLE_DEVICES": "1,2"}
     assert room.enter("finetune@busi-swin") is None
@@ -78,7 +78,8 @@ def test_a_fine_tuning_in_several_processes_waits_for_a_gpu_for_each():
 
 
 def test_a_fine_tuning_that_wants_more_gpus_than_there_are_gets_all():
-    assert Room(8, gpus=("0", "1"), gpus_of_finetuning=4).enter("finetune@busi-vit") == {"CUDA_VISIBLE_DEVICES": "0,1"}
+    room = Room(8, gpus=("0", "1"), processes_of_finetuning=4)
+    assert room.enter("finetune@busi-vit") == {"CUDA_VISIBLE_DEVICES": "0,1"}
 
 
 def test_a_study_on_two_gpus_never_has_two_stages_on_one():
@@ -116,13 +117,44 @@ def test_a_stage_that_is_alone_has_room_whatever_it_takes():
     assert room.enter("finetune@busi-vit") == {}
 
 
-def test_default_workers_share_the_cores_and_the_gpus(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8))
-    given = {"datasets": ["a"], "models": ["b"], "seed": 0, "seeds": []}
-    workers = [default_workers(StudyParams(threads=n, device="auto", **given), 0) for n in (1, 3, 8, 16)]
-    assert workers == [8, 2, 1, 1]
-    assert default_workers(StudyParams(threads=1, device="auto", **given), 4) == 4
-    assert default_workers(StudyParams(threads=1, device="cuda:1", **given), 0) == 1
+def test_processes_of_one_fine_tuning_take_memory_each():
+    room = Room(8, memory_mib=1000, peaks_mib={"finetune-busi-vit": 400.0}, processes_of_finetuning=2)
+    assert room.enter("finetune@busi-vit") == {}
+    assert room.enter("finetune@busi-vit") is None
+
+
+@pytest.mark.parametrize(
+    ("threads", "processes", "device", "gpus", "workers"),
+    [
+        (1, 1, "auto", 0, 8),
+        (3, 1, "auto", 0, 2),
+        (16, 1, "cpu", 0, 1),
+        (2, 2, "cpu", 0, 2),
+        (1, 1, "auto", 4, 4),
+        (1, 1, "cuda:1", 0, 1),
+    ],
+)
+def test_default_workers_share_the_cores_and_the_gpus(threads, processes, device, gpus, workers, monkeypatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
+    params = load_params(ROOT / "params.yaml")
+    study = params.study.model_copy(update={"threads": threads, "device": device})
+    finetune = params.finetune.model_copy(update={"processes": processes})
+    assert default_workers(params.model_copy(update={"study": study, "finetune": finetune}), gpus) == workers
+
+
+def test_a_container_has_no_more_memory_than_its_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("flows.room.CGROUP", tmp_path)
+    whole = pytest.approx(psutil.virtual_memory().available / 2**20, rel=0.2)
+    assert free_memory_mib() == whole
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory_mib() == whole
+    for name, told in {
+        "max": 100 * 2**20,
+        "current": 50 * 2**20,
+        "stat": f"anon 7\ninactive_file {10 * 2**20}",
+    }.items():
+        (tmp_path / f"memory.{name}").write_text(f"{told}\n")
+    assert free_memory_mib() == 60
 
 
 @pytest.mark.parametrize(("mask", "gpus"), [("", []), ("-1", []), ("2", ["2"]), ("0,GPU-5e,3", ["0", "GPU-5e", "3"])])

@@ -129,6 +129,22 @@ def test_the_study_is_started_and_cancelled_in_the_ui(project, client):
     assert not (project / "long").exists()
 
 
+@pytest.mark.slow
+def test_a_run_from_the_ui_is_ended_by_the_next_process_if_all_of_its_own_are_killed(project, client):
+    (project / "dvc.yaml").write_text(LONG)
+    servers._start_worker()
+    deployment = client.read_deployment_by_name("study/study")
+    run = client.create_flow_run_from_deployment(deployment.id, parameters={"workers": 1})
+    long = wait_for(lambda: next((each for each in psutil.process_iter() if is_long(each, project)), None))
+    worker = servers.noted(servers.WORKER).found()
+    family = [worker, *worker.children(recursive=True), *long.parents()[:2], long]
+    for process in {each for each in family if each.pid not in (1, os.getpid())}:
+        process.kill()
+    assert client.read_flow_run(run.id).state.is_running()
+    subprocess.run([sys.executable, "hello.py", "good"], check=True)
+    assert client.read_flow_run(run.id).state.is_crashed()
+
+
 def is_long(process, project):
     try:
         return process.cmdline()[1:] == ["hello.py", "long", "300"] and process.cwd() == str(project)

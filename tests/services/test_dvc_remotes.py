@@ -17,7 +17,6 @@ from tests.machines import (
     damaged,
     first_machine,
     object_name,
-    stages_run,
     status,
 )
 from tests.services.stores import BUCKET, bucket
@@ -51,7 +50,7 @@ def second(first: Study, tmp_path: Path) -> Study:
 
 
 def test_a_second_machine_pulls_and_has_nothing_to_run_but_publish(first: Study, second: Study) -> None:
-    assert stages_run(second, "--pull") == {"publish"}
+    assert second.repro("--pull") == {"publish"}
     assert contents(second) == contents(first)
 
 

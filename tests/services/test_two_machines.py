@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines import add_remote, clone_of, commit, contents, stages_run
+from tests.machines import add_remote, clone_of, commit, contents
 from tests.rings import ENTRY, make_scans
 from tests.study import ROOT, TINY, Study, make_study
 
@@ -39,11 +39,11 @@ def test_cells_of_two_machines_come_together_on_a_third(head: Study, tmp_path: P
     cells = {}
     for model in MODELS:
         machine = machine_beside(head, tmp_path / model)
-        assert f"score@rings-{model}" in stages_run(machine, f"score@rings-{model}")
+        assert f"score@rings-{model}" in machine.repro(f"score@rings-{model}")
         machine.run("dvc", "push", "--run-cache")
         cells |= contents(machine, "data/scores")
     head.run("dvc", "fetch", "--run-cache")
-    assert stages_run(head, "--pull", *(f"score@rings-{model}" for model in MODELS)) == {
+    assert head.repro("--pull", *(f"score@rings-{model}" for model in MODELS)) == {
         "fetch@rings"
     }  # kept out of the run cache
     assert contents(head, "data/scores") == cells
