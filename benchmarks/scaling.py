@@ -49,7 +49,7 @@ class Cost:
 
     images: int
     seconds: float
-    memory_mib: float
+    memory_gib: float
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ def measured(images: int) -> Cost:
         world.explain()
         world.score()
         seconds = time.perf_counter() - begin
-    return Cost(images, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+    return Cost(images, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 
 def extrapolated(costs: Sequence[Cost], images: int) -> Cost:
     """On the straight line through the two largest sizes measured."""
-    (x0, *y0), (x1, *y1) = ((cost.images, cost.seconds, cost.memory_mib) for cost in costs[-2:])
+    (x0, *y0), (x1, *y1) = ((cost.images, cost.seconds, cost.memory_gib) for cost in costs[-2:])
     seconds, memory = (b + (b - a) / (x1 - x0) * (images - x1) for a, b in zip(y0, y1, strict=True))
     return Cost(images, seconds, memory)
 
@@ -149,8 +149,8 @@ def makespan(shards: Sequence[float], workers: int) -> float:
 
 
 def table(costs: Sequence[Cost], beyond: Sequence[Cost], speeds: Sequence[Speed]) -> str:
-    rows = [f"| {c.images:,} | {c.seconds:,.1f} s | {c.memory_mib / 1024:,.1f} GiB | measured |" for c in costs]
-    rows += [f"| {c.images:,} | {c.seconds:,.0f} s | {c.memory_mib / 1024:,.0f} GiB | extrapolated |" for c in beyond]
+    rows = [f"| {c.images:,} | {c.seconds:,.1f} s | {c.memory_gib:,.1f} GiB | measured |" for c in costs]
+    rows += [f"| {c.images:,} | {c.seconds:,.0f} s | {c.memory_gib:,.0f} GiB | extrapolated |" for c in beyond]
     alone = speeds[0].seconds
     speed_rows = [
         f"| {s.workers} | {s.seconds:.1f} s | {alone / s.seconds:.2f} | {'simulated' if s.simulated else 'measured'} |"
@@ -182,7 +182,7 @@ stays as measured.
 def draw(costs: Sequence[Cost], beyond: Sequence[Cost], speeds: Sequence[Speed], path: Path) -> None:
     """Hollow marks were not measured."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    for axes, value, name in ((left, "seconds", "seconds"), (middle, "memory_mib", "peak memory, MiB")):
+    for axes, value, name in ((left, "seconds", "seconds"), (middle, "memory_gib", "peak memory, GiB")):
         mark(axes, [(c.images, getattr(c, value)) for c in costs], [(c.images, getattr(c, value)) for c in beyond])
         axes.set(xscale="log", yscale="log", xlabel="images", ylabel=name)
     alone = speeds[0].seconds
@@ -199,7 +199,7 @@ def draw(costs: Sequence[Cost], beyond: Sequence[Cost], speeds: Sequence[Speed],
 
 
 def mark(axes: Axes, known: Sequence[tuple[float, float]], beyond: Sequence[tuple[float, float]]) -> None:
-    axes.plot(*zip(*known, strict=True), "o-", color="C0", label="measured")
+    axes.plot(*zip(*known, strict=True), "o-", color="C0", label="measured", zorder=3)  # the line beyond begins below
     axes.plot(*zip(known[-1], *beyond, strict=True), "o--", color="C0", mfc="white", label="extrapolated, simulated")
 
 
