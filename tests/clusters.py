@@ -48,8 +48,8 @@ class Project:
         )  # fmt: skip
 
     def hashes(self) -> dict[str, str]:
-        """Of all that explaining and scoring wrote."""
-        folders = [self.folder / "data" / stage for stage in ("heatmaps", "scores")]
+        """Of the model and of all that explaining and scoring wrote."""
+        folders = [self.folder / "data" / stage for stage in ("models", "heatmaps", "scores")]
         paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
         return {path.relative_to(self.folder).as_posix(): sha256_of(path) for path in paths}
 
@@ -82,6 +82,7 @@ def in_checkout(**environment: str) -> dict[str, str]:
 @dataclass(frozen=True)
 class DaskCluster:
     address: str
+    scheduler: subprocess.Popen
     workers: list[subprocess.Popen]
     folder: Path
 
@@ -98,10 +99,10 @@ def dask_cluster(folder: Path, workers: int = 2) -> Iterator[DaskCluster]:
     address = f"tcp://127.0.0.1:{port}"
     with ExitStack() as stack:
         run = lambda *command: stack.enter_context(process_of(folder, *command))  # noqa: E731
-        run("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+        scheduler = run("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
         options = "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard"
         processes = [run("distributed.cli.dask_worker", address, *options) for _ in range(workers)]
-        yield DaskCluster(address, processes, folder)
+        yield DaskCluster(address, scheduler, processes, folder)
 
 
 @contextmanager

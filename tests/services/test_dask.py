@@ -1,0 +1,62 @@
+"""On a Dask cluster of separate processes: fine-tuning too, and the work of a cluster whose scheduler is lost."""
+
+import pytest
+
+from flows import servers
+from tests.clusters import STAGES, dask_cluster, make_project, wait_until
+from tests.ports import free_port
+
+pytestmark = pytest.mark.slow
+
+FINETUNE = """
+from flows.command import run_main
+from flows.finetune import finetune
+
+run_main(lambda: finetune("busi", "swin"))
+"""
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    """The address of a Prefect server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("server"))
+        servers.start(servers.SERVERS["prefect"], free_port())
+        yield str(servers.address_of("prefect"))
+        servers.stop(servers.SERVERS["prefect"])
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with dask_cluster(tmp_path) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def project(cluster, tmp_path):
+    return make_project(tmp_path / "project", {"kind": "dask", "address": cluster.address})
+
+
+@pytest.fixture
+def here(tmp_path):
+    return make_project(tmp_path / "here", {"kind": "local", "address": "none"})
+
+
+def test_a_model_that_a_worker_has_fine_tuned_is_the_one_that_is_fine_tuned_here(project, here, cluster, api):
+    assert here.run("-c", FINETUNE).returncode == 0
+    there = project.run("-c", FINETUNE, PREFECT_API_URL=api)
+    assert there.returncode == 0, there.stderr
+    assert "lost" not in there.stderr
+    assert project.hashes() == here.hashes()
+    assert "epoch 2/2" in cluster.log
+
+
+def test_what_a_lost_cluster_was_to_make_is_made_here(project, here, cluster, api):
+    assert here.run("-c", STAGES).returncode == 0
+    head = project.start("-c", STAGES, PREFECT_API_URL=api)
+    wait_until(lambda: any(name.startswith("curves") for name in project.shard_files("score")), head)
+    cluster.scheduler.kill()
+    told = head.communicate()[0]
+    assert head.returncode == 0, told
+    assert "they are made here" in told
+    assert project.hashes() == here.hashes()
