@@ -21,7 +21,6 @@ LONGEST = (
     "test_scoring.py",
     "test_training.py",
     "test_own_set.py",
-    "test_shortcuts.py",
     "test_shortcut.py",
 )
 

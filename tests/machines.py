@@ -11,9 +11,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from filelock import FileLock
 
 from pipeline.files import sha256_of
+from tests.once import made_once
 from tests.rings import ENTRY, make_scans
 from tests.study import DVC_SITE_CACHE, ROOT, TINY, Study, make_study
 
@@ -24,14 +24,7 @@ OF_ONE_MACHINE = {"data/report/index.html"}  # written by publish: links into th
 
 def shared_machine(factory: pytest.TempPathFactory) -> Study:
     """`first_machine`, made once for all processes of a test run and only read: change a `copy_of` it."""
-    base = factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "first_machine"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "is_whole").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            first_machine(folder)
-            (folder / "is_whole").touch()
-    return Study(folder / "checkout")
+    return Study(made_once(factory, "first_machine", first_machine) / "checkout")
 
 
 def first_machine(folder: Path) -> Study:

@@ -1,8 +1,9 @@
 """A small study of phantoms, with or without a class-coloured tag in the corner, made by the study's own functions."""
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
+
+import pytest
 
 from pipeline.data import get
 from pipeline.data.fetching.source import fetch_source
@@ -13,6 +14,7 @@ from pipeline.metrics.scoring import score_cell
 from pipeline.params import Params, load_params
 from pipeline.training import fit_cell
 from pipeline.trust_checks import check_cell
+from tests.once import made_once
 
 ROOT = Path(__file__).parents[1]
 DATASET, MODEL = "busi", "deit"
@@ -20,15 +22,14 @@ WIDTH_PX = 80  # of the phantoms; half of the embedded study's
 PROCESSES = 2  # that draw and read images
 
 
-@cache
-def world(base: Path, shortcut_fraction: float) -> Path:
-    """The data folder of a finished cell, busi by deit; made once for a base folder, for all tests. Do not change it.
+def world(factory: pytest.TempPathFactory, shortcut_fraction: float) -> Path:
+    """The data folder of a finished cell, busi by deit; made once for all tests. Do not change it.
 
     Args:
-        base: of the test session, from `tmp_path_factory.getbasetemp()`.
         shortcut_fraction: share of the images that carry the tag; the scenes are the same for any.
     """
-    return make_world(base / f"shortcut_{shortcut_fraction}", one_cell(shortcut_fraction))
+    params = one_cell(shortcut_fraction)
+    return made_once(factory, f"shortcut_{shortcut_fraction}", lambda folder: make_world(folder, params)) / "data"
 
 
 def one_cell(shortcut_fraction: float) -> Params:

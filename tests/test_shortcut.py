@@ -1,5 +1,6 @@
 """A model trained on images with a planted tag and one without: the check must find the tag and nothing else."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +19,20 @@ RULE = load_params().findings.S1
 TAG: Box = (3, 3, 10, 10)  # of images 64 px wide: a tenth of the width, that far from the border
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp()
+@pytest.fixture
+def scores(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Path]:
+    """Share of images with a tag -> the folder of the cell's scores."""
+    return lambda fraction: world(tmp_path_factory, fraction) / "scores" / DATASET / MODEL
 
 
-def scores(base: Path, shortcut_fraction: float) -> Path:
-    return world(base, shortcut_fraction) / "scores" / DATASET / MODEL
-
-
-def shortcut_of(base: Path, shortcut_fraction: float) -> Shortcut:
-    found = Trust.read(scores(base, shortcut_fraction)).shortcut
+def shortcut_of(scores: Path) -> Shortcut:
+    found = Trust.read(scores).shortcut
     assert found is not None
     return found
 
 
-def test_a_planted_tag_is_found_and_decides(base: Path):
-    found = shortcut_of(base, 1.0)
+def test_a_planted_tag_is_found_and_decides(scores: Callable[[float], Path]):
+    found = shortcut_of(scores(1.0))
     assert shared_pixels(found.region_px, TAG) == (TAG[2] - TAG[0]) * (TAG[3] - TAG[1])
     assert found.area <= 0.1
     assert found.followed > 0.4
@@ -42,15 +40,18 @@ def test_a_planted_tag_is_found_and_decides(base: Path):
     assert found.accuracy - found.accuracy_neutral > 0.15
 
 
-def test_without_a_tag_no_place_decides(base: Path):
-    found = shortcut_of(base, 0.0)
+def test_without_a_tag_no_place_decides(scores: Callable[[float], Path]):
+    found = shortcut_of(scores(0.0))
     assert found.followed - found.followed_control < RULE.followed
     assert found.accuracy - found.accuracy_neutral < RULE.accuracy_drop
 
 
-def test_the_record_tells_the_means_of_the_table(base: Path):
+def test_the_record_tells_the_means_of_the_table(scores: Callable[[float], Path]):
     for fraction in (0.0, 1.0):
-        found, table = shortcut_of(base, fraction), pd.read_csv(scores(base, fraction) / "shortcut.csv")
+        found, table = (
+            shortcut_of(scores(fraction)),
+            pd.read_csv(scores(fraction) / "shortcut.csv"),
+        )
         assert found.images == len(table) == table["row"].nunique()
         assert found.followed == pytest.approx(table["followed"].mean())
         assert found.followed_control == pytest.approx(table["followed_control"].mean())
@@ -62,17 +63,19 @@ def test_the_record_tells_the_means_of_the_table(base: Path):
             assert share == pytest.approx(hits.astype(bool).mean())
 
 
-def test_hits_before_are_those_of_the_localisation(base: Path):
-    table = pd.read_csv(scores(base, 1.0) / "shortcut.csv").set_index("row")
-    lines = pd.read_csv(scores(base, 1.0) / "localisation.csv")
+def test_hits_before_are_those_of_the_localisation(scores: Callable[[float], Path]):
+    table = pd.read_csv(scores(1.0) / "shortcut.csv").set_index("row")
+    lines = pd.read_csv(scores(1.0) / "localisation.csv")
     for method in ("gradcam", "gradient_rollout"):
         chosen = lines[(lines["method"] == method) & (lines["target_rule"] == "predicted")].set_index("row")
         hits = table[f"{method}/pointing_hit"].dropna().astype(bool)
         np.testing.assert_array_equal(hits, chosen.loc[hits.index, "pointing_hit"])
 
 
-def test_a_rerun_gives_the_same_bytes(base: Path, tmp_path: Path):
-    before = scores(base, 1.0)
-    check(world(base, 1.0), DATASET, MODEL, tmp_path, one_cell(1.0))
+def test_a_rerun_gives_the_same_bytes(
+    scores: Callable[[float], Path], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+):
+    before = scores(1.0)
+    check(world(tmp_path_factory, 1.0), DATASET, MODEL, tmp_path, one_cell(1.0))
     for name in ("shortcut.csv", "trust.json"):
         assert sha256_of(tmp_path / name) == sha256_of(before / name)

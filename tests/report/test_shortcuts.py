@@ -102,7 +102,7 @@ def test_a_study_of_tagged_phantoms_says_so_and_one_without_tags_does_not(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, tagged: float, said: bool
 ) -> None:
     """From images to words: phantoms are drawn, learned, explained, scored and reported as in any study."""
-    data = world(tmp_path_factory.getbasetemp(), tagged)
+    data = world(tmp_path_factory, tagged)
     page = Study(data, (DATASET,), (MODEL,)).write_report(tmp_path / "report").read_text(encoding="utf-8")
     sentence = f"{MODEL} on {DATASET} answers by something beside the outlined evidence, at the top left"
     assert (sentence in page) == said
