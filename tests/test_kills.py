@@ -37,6 +37,7 @@ FROM_THE_START = KILLS > 9  # else from the heatmaps on: the stages before take 
 REPRO, STUDY = ("dvc", "repro"), ("flows.study", "--workers", "1")
 PARTS = ("all", "stage", "starter")  # every process of the study; that of the stage; DVC, or what runs it
 LATE = ("explain", "score", "report", "publish")
+FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")  # the last of a stage that was planned and not begun
 STAGE_S = 4.0  # of a stage here, with the start of Python before and DVC's own work behind it
 
 
@@ -138,11 +139,13 @@ def published(study: Study) -> dict:
 
 def running_in_prefect(study: Study) -> list[str]:
     """Flow runs and tasks without a final state, as the server's own database has them when it has caught up."""
-    unfinished = "select name from {} where state_type not in ('COMPLETED', 'FAILED', 'CRASHED') or state_type is null"
     for _ in range(100):
         with sqlite3.connect(study.folder / ".prefect/prefect.db") as database:
             found = [
-                name for table in ("flow_run", "task_run") for (name,) in database.execute(unfinished.format(table))
+                name
+                for table in ("flow_run", "task_run")
+                for name, state in database.execute(f"select name, state_type from {table}")
+                if state not in FINAL
             ]
         if not found:
             break
