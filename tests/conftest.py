@@ -49,6 +49,19 @@ def client(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def prefect_api(tmp_path_factory):
+    """The address of a Prefect server that is the module's own."""
+    from flows import servers
+    from tests.ports import free_port
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("server"))
+        servers.start(servers.SERVERS["prefect"], free_port())
+        yield str(servers.address_of("prefect"))
+        servers.stop(servers.SERVERS["prefect"])
+
+
+@pytest.fixture(scope="module")
 def shelved(tmp_path_factory):
     """A finished study after `dvc push` to a folder, which its commit names."""
     from tests.machines import shelved_machine

@@ -1,5 +1,6 @@
 """Where the heavy steps run: section `runner`. It decides no number, so no stage depends on it."""
 
+import re
 from typing import Literal
 
 from pydantic import model_validator
@@ -18,4 +19,6 @@ class RunnerParams(Section):
         schemes = SCHEMES.get(self.kind, ("none",))
         if not self.address.startswith(schemes):
             raise ValueError(f"address: {self.address!r} is none of a {self.kind} runner; give {' or '.join(schemes)}")
+        if self.kind in SCHEMES and not re.search(r":\d+$", self.address):
+            raise ValueError(f"address: {self.address!r} ends with no port; give {schemes[0]}host:port")
         return self

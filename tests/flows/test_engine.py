@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from flows import servers
 from flows.engine import CONNECTED, engine, spread
 from pipeline.errors import StudyError, UnreachableError
 from pipeline.params import RunnerParams, load_params
@@ -32,17 +31,6 @@ run_main(refused)
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Prefect server."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("server"))
-        server = servers.SERVERS["prefect"]
-        servers.start(server, free_port())
-        yield str(servers.address_of("prefect"))
-        servers.stop(server)
-
-
-@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
     with dask_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
@@ -54,8 +42,8 @@ def project(cluster: DaskCluster, tmp_path: Path) -> Project:
 
 
 @pytest.mark.slow
-def test_what_a_worker_refuses_is_told_in_one_line(project: Project, cluster: DaskCluster, api: str):
-    refused = project.run("-c", REFUSED, PREFECT_API_URL=api)
+def test_what_a_worker_refuses_is_told_in_one_line(project: Project, cluster: DaskCluster, prefect_api: str):
+    refused = project.run("-c", REFUSED, PREFECT_API_URL=prefect_api)
     assert refused.stderr.splitlines()[-1] == "error: data/nowhere/set.json: no such file; run `dvc repro` to make it"
     assert refused.returncode == 2
     assert "data/nowhere" in cluster.log
@@ -63,12 +51,12 @@ def test_what_a_worker_refuses_is_told_in_one_line(project: Project, cluster: Da
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_its_shard_only_and_the_files_are_those_of_one_process(
-    project: Project, cluster: DaskCluster, api: str, tmp_path: Path
+    project: Project, cluster: DaskCluster, prefect_api: str, tmp_path: Path
 ):
     here = make_project(tmp_path / "here", {"kind": "local", "address": "none"})
     assert here.run("-c", STAGES).returncode == 0
 
-    head = project.start("-c", STAGES, PREFECT_API_URL=api)
+    head = project.start("-c", STAGES, PREFECT_API_URL=prefect_api)
     wait_until(lambda: any(name.startswith("curves") for name in project.shard_files("score")), head)
     finished = project.shard_files("score")
     os.kill(busiest(cluster.workers).pid, signal.SIGKILL)

@@ -2,9 +2,7 @@
 
 import pytest
 
-from flows import servers
 from tests.clusters import STAGES, dask_cluster, make_project, wait_until
-from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -14,16 +12,6 @@ from flows.finetune import finetune
 
 run_main(lambda: finetune("busi", "swin"))
 """
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    """The address of a Prefect server."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("server"))
-        servers.start(servers.SERVERS["prefect"], free_port())
-        yield str(servers.address_of("prefect"))
-        servers.stop(servers.SERVERS["prefect"])
 
 
 @pytest.fixture
@@ -42,18 +30,18 @@ def here(tmp_path):
     return make_project(tmp_path / "here", {"kind": "local", "address": "none"})
 
 
-def test_a_model_that_a_worker_has_fine_tuned_is_the_one_that_is_fine_tuned_here(project, here, cluster, api):
+def test_a_model_that_a_worker_has_fine_tuned_is_the_one_that_is_fine_tuned_here(project, here, cluster, prefect_api):
     assert here.run("-c", FINETUNE).returncode == 0
-    there = project.run("-c", FINETUNE, PREFECT_API_URL=api)
+    there = project.run("-c", FINETUNE, PREFECT_API_URL=prefect_api)
     assert there.returncode == 0, there.stderr
     assert "lost" not in there.stderr
     assert project.hashes() == here.hashes()
     assert "epoch 2/2" in cluster.log
 
 
-def test_what_a_lost_cluster_was_to_make_is_made_here(project, here, cluster, api):
+def test_what_a_lost_cluster_was_to_make_is_made_here(project, here, cluster, prefect_api):
     assert here.run("-c", STAGES).returncode == 0
-    head = project.start("-c", STAGES, PREFECT_API_URL=api)
+    head = project.start("-c", STAGES, PREFECT_API_URL=prefect_api)
     wait_until(lambda: any(name.startswith("curves") for name in project.shard_files("score")), head)
     cluster.scheduler.kill()
     told = head.communicate()[0]

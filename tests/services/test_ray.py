@@ -12,23 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import servers
 from tests.clusters import STAGES, in_checkout, make_project
 from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
 WAIT_S = 120
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Prefect server."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("server"))
-        servers.start(servers.SERVERS["prefect"], free_port())
-        yield str(servers.address_of("prefect"))
-        servers.stop(servers.SERVERS["prefect"])
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +63,11 @@ def _wait_until_open(port: int, log: Path) -> None:
     raise AssertionError(log.read_text(encoding="utf-8"))
 
 
-def test_a_cell_by_ray_has_the_files_of_one_process(address: str, api: str, tmp_path: Path):
+def test_a_cell_by_ray_has_the_files_of_one_process(address: str, prefect_api: str, tmp_path: Path):
     here = make_project(tmp_path / "here", {"kind": "local", "address": "none"})
     assert here.run("-c", STAGES).returncode == 0
     there = make_project(tmp_path / "there", {"kind": "ray", "address": address})
-    done = there.run("-c", STAGES, PREFECT_API_URL=api)
+    done = there.run("-c", STAGES, PREFECT_API_URL=prefect_api)
     assert done.returncode == 0, done.stderr
     assert "lost" not in done.stderr
     assert there.hashes() == here.hashes()
