@@ -4,9 +4,9 @@ Run by hand, on an otherwise idle machine:
     python -m benchmarks.scaling           # writes benchmarks/SCALING.md and benchmarks/scaling.png
     python -m benchmarks.scaling --quick   # small sizes, nothing written
 A tiny ViT on images of 32 px, so that what is measured is the pipeline and not the model. Images: explain_cell and
-score_cell in a process of their own for each size, as peak memory never falls; sizes that would take hours are
-extrapolated. Workers: as many processes with one thread each, up to the cores; beyond them the measured times of the
-shards are dealt out to more workers, each shard to the first that is free.
+score_cell in a process of their own for each size, as peak memory never falls; larger sizes are extrapolated. Workers:
+as many processes with one thread each, up to the cores; beyond them the measured times of the shards are dealt out to
+more workers, each shard to the first that is free.
 """
 
 import argparse
@@ -161,7 +161,7 @@ def table(costs: Sequence[Cost], beyond: Sequence[Cost], speeds: Sequence[Speed]
 Measured by `python -m benchmarks.scaling` on: {machine()}.
 
 A tiny ViT on images of 32 px, all test images explained by Grad-CAM and Gradient Attention Rollout and scored beside
-the baselines. Sizes that would take hours lie on the straight line through the two largest that were measured.
+the baselines. Larger sizes lie on the straight line through the two largest that were measured.
 
 ![Seconds and memory against images, speed against workers](scaling.png)
 

@@ -11,7 +11,7 @@ import os
 import socket
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,10 +19,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from flows.durations import slug
-from flows.layout import RUNS
+from flows.locks import alone
 from flows.monitor import first_line, monitor
 from flows.servers import prefect_server
 from pipeline.errors import StudyError, UnreachableError
@@ -54,14 +52,14 @@ class Call:
     code: str  # hash of the package that is to do it
 
     @property
-    def lock(self) -> Path:
+    def key(self) -> str:
         """The same for a call that is to do the same, whoever asks for it."""
         told = self.function.__module__, self.function.__qualname__, self.arguments
-        return RUNS / f"{slug(self.name)}-{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}.lock"
+        return f"{slug(self.name)}-{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"
 
 
 class StepError(Exception):
-    """A worker made the call, and the call itself failed: its traceback there. Making it here would fail too."""
+    """A worker made the call, and it failed by what lies in the call: what and where, and its traceback there."""
 
 
 def make_there(call: Call) -> Any:
@@ -78,26 +76,21 @@ def make_there(call: Call) -> Any:
     if code_sha256() != call.code:
         remedy = "bring it to the same commit and start it again"
         raise StudyError(f"{folder}: the worker on {host} runs other code of the pipeline; {remedy}")
-    with _one_at_a_time, chdir(folder), made_once(call):
+    with _one_at_a_time, chdir(folder), at_call(call):
         try:
             return call.function(*call.arguments, **call.options)
-        except StudyError:
-            raise
-        except Exception:
-            raise StepError(traceback.format_exc()) from None
+        except (StudyError, OSError, MemoryError):
+            raise  # the latter two may be the worker's own trouble, so that they count as lost
+        except Exception as error:
+            told = f"{call.name} failed on {host}: {type(error).__name__}: {first_line(error)}"
+            raise StepError(f"{told}\n{traceback.format_exc()}") from None
 
 
 @contextmanager
-def made_once(call: Call) -> Iterator[None]:
-    """Waits while another process makes this call: a worker that was taken for lost may still be at it.
-
-    A shard needs no lock, as each process writes a file of its own.
-    """
-    if isinstance(call.function, Shard):
-        yield
-        return
-    RUNS.mkdir(exist_ok=True)
-    with FileLock(call.lock):
+def at_call(call: Call) -> Iterator[None]:
+    """Waits while another process is at this call: a worker that was taken for lost may still be, and both would write
+    the same files. Shards need not wait, as each process writes files of its own."""
+    with nullcontext() if isinstance(call.function, Shard) else alone(call.key):
         yield
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas import FlowRun, State, TaskRun
 
 NOTES = RUNS / "prefect"
+PROCESS = "process: "  # begin of the tag by which the flow runs of a process are found
+RUN_OF_WORKER = "PREFECT__FLOW_RUN_ID"  # by which Prefect's worker tells a process what it is to do
 TASKS_AT_A_TIME = 200  # the most that Prefect's server gives
 
 
@@ -52,7 +54,7 @@ def process_tag() -> str:
     """By which the flow runs of this process are found; the same for all of them, and no other process has it."""
     process = psutil.Process()
     known = f"{socket.gethostname()} {process.pid} {process.create_time()}"
-    return f"process: {process.pid}-{sha256(known.encode()).hexdigest()[:8]}"
+    return f"{PROCESS}{process.pid}-{sha256(known.encode()).hexdigest()[:8]}"
 
 
 def own_note(server: str) -> Note:
@@ -61,18 +63,22 @@ def own_note(server: str) -> Note:
 
 
 def tag_running(tag: str) -> None:
-    """Gives the tag to the flow run that this process does."""
+    """Gives the tag to the flow run that this process does, in place of that of a process that has tried before."""
     from prefect.client.orchestration import get_client
     from prefect.runtime import flow_run
 
     with get_client(sync_client=True) as client:
-        client.update_flow_run(flow_run.id, tags=[*client.read_flow_run(flow_run.id).tags, tag])
+        others = [each for each in client.read_flow_run(flow_run.id).tags if not each.startswith(PROCESS)]
+        client.update_flow_run(flow_run.id, tags=[*others, tag])
 
 
 def settle_left(server: str) -> int:
     """Ends, in Prefect, the runs of processes that are gone; their number comes back. Quick where there are none."""
-    left = [note for note in _notes() if note.server == server and note.is_left]
-    return sum(settle(note) for note in left)
+    notes = [note for note in _notes() if note.server == server]
+    for note in notes:
+        if note.host != socket.gethostname() and _is_settled(note):
+            note.path.unlink(missing_ok=True)  # of a machine, or a pod, that may never come back for it
+    return sum(settle(note) for note in notes if note.is_left)
 
 
 def settle(note: Note) -> int:
@@ -80,11 +86,26 @@ def settle(note: Note) -> int:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        runs = [run for run in _runs_of(client, note.tag) if not (run.state and run.state.is_final())]
+        runs = [run for run in _runs_of(client, note.tag) if is_unended(run)]
         for run in runs:
             _end(client, run, note)
     note.path.unlink(missing_ok=True)
     return len(runs)
+
+
+def is_unended(run: "FlowRun") -> bool:
+    """Whether it needs an end: one that is to be tried again does not, nor the one that this process does itself."""
+    is_own = str(run.id) == os.environ.get(RUN_OF_WORKER)
+    return not is_own and not (run.state and (run.state.is_final() or run.state.is_scheduled()))
+
+
+def _is_settled(note: Note) -> bool:
+    """Whether it has runs, and all of them their end."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        runs = _runs_of(client, note.tag)
+    return bool(runs) and not any(is_unended(run) for run in runs)
 
 
 def _runs_of(client: "SyncPrefectClient", tag: str) -> list["FlowRun"]:
@@ -126,7 +147,5 @@ def _notes() -> Iterator[Note]:
     for path in sorted(NOTES.glob("*.json")):
         try:
             yield Note.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            continue  # another process has just settled it
-        except ValidationError:
-            path.unlink(missing_ok=True)  # of an earlier form of this project: no run is found by it
+        except (FileNotFoundError, ValidationError):
+            continue  # another process has just settled it, or one with other code has written it

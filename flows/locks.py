@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -56,11 +56,11 @@ def is_first() -> bool:
 @contextmanager
 def ended_with_starter() -> Iterator[None]:
     """Ends this process in order when the DVC that started it, or the study that started that, is gone."""
-    above = [process for process in psutil.Process().parents() if is_starter(process)]
-    told = os.environ.get(STUDY_PROCESS)
-    study = Process.model_validate_json(told) if told else None
-    if above or study:
-        Thread(target=_end_after, args=(above, study), daemon=True).start()
+    starters: list[psutil.Process | None] = [each for each in psutil.Process().parents() if is_starter(each)]
+    if told := os.environ.get(STUDY_PROCESS):
+        starters.append(Process.model_validate_json(told).found())
+    if starters:
+        Thread(target=_end_after, args=(starters,), daemon=True).start()
     yield
 
 
@@ -69,8 +69,12 @@ def named_as_starter() -> dict[str, str]:
     return {STUDY_PROCESS: process_of(os.getpid()).model_dump_json()}
 
 
-def _end_after(above: list[psutil.Process], study: Process | None) -> None:
-    while all(lives(each) for each in above) and (study is None or study.found()):
+def _end_after(starters: list[psutil.Process | None]) -> None:
+    """
+    Args:
+        starters: None stands for one that is gone already.
+    """
+    while all(each and lives(each) for each in starters):
         time.sleep(LOOK_INTERVAL_S)
     log.warning("what started this stage is gone; ending too")
     os.kill(os.getpid(), signal.SIGTERM)
@@ -78,10 +82,10 @@ def _end_after(above: list[psutil.Process], study: Process | None) -> None:
     os._exit(128 + signal.SIGTERM)
 
 
-def is_starter(process: psutil.Process) -> bool:
+def is_starter(process: psutil.Process, names: Collection[str] = STARTERS) -> bool:
     """Whether it runs stages: DVC, or the study."""
     try:
-        return any(Path(argument).name in STARTERS for argument in process.cmdline())
+        return any(Path(argument).name in names for argument in process.cmdline())
     except psutil.Error:
         return False
 

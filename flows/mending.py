@@ -6,6 +6,7 @@ naming processes that are gone, whose numbers others may have by now.
 
 import json
 import logging
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ def mend_dvc() -> None:
     told = set[int]()
     while at_work := _others_at_work():
         if at_work - told:
-            log.warning("DVC is at work here (process %s); waiting for its end", ", ".join(map(str, sorted(at_work))))
+            pids = ", ".join(map(str, sorted(at_work)))
+            log.warning("DVC is at a stage here (process %s); waiting until that is done", pids)
         told |= at_work
         time.sleep(LOOK_INTERVAL_S)
     with _held("lock"):
@@ -55,13 +57,17 @@ def _keep_the_living(path: Path) -> set[int]:
     told = _processes(path.read_text(encoding="utf-8"))
     writers = {file: info for file, info in told.get("write", {}).items() if _is_dvc(info["pid"])}
     readers = {file: [each for each in infos if _is_dvc(each["pid"])] for file, infos in told.get("read", {}).items()}
-    write_text(path, json.dumps({"write": writers, "read": {file: infos for file, infos in readers.items() if infos}}))
+    kept = {"write": writers, "read": {file: infos for file, infos in readers.items() if infos}}
+    if kept != told:
+        write_text(path, json.dumps(kept))
     return {info["pid"] for info in chain(writers.values(), *readers.values())}
 
 
 def _is_dvc(pid: int) -> bool:
+    """Whether it is one, and not this process or one above it, which may have been given the number of one."""
+    above = {os.getpid(), *(each.pid for each in psutil.Process().parents())}
     try:
-        return is_starter(psutil.Process(pid))
+        return pid not in above and is_starter(psutil.Process(pid), ("dvc",))
     except psutil.NoSuchProcess:
         return False
 

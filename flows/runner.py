@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from flows.engine import call_of, engine, made_once
+from flows.engine import at_call, call_of, engine
 from flows.flow_runs import run_tagged, tags_of
 from flows.monitor import first_line, monitor
 from pipeline.errors import StudyError, UnreachableError
@@ -37,7 +37,7 @@ class Step:
             call = call_of(self.name, self.function, *args, **kwargs)
             for _, value in engine.outcomes([call]):
                 return value
-            with made_once(call):  # the cluster lost it
+            with at_call(call):  # the cluster lost it
                 return self._here(*args, **kwargs)
         return self._here(*args, **kwargs)
 

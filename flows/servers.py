@@ -134,16 +134,22 @@ def prefect_server() -> Iterator[None]:
     try:
         yield
     finally:
-        _send_logs()
-        with _one_at_a_time():
-            if (last := noted("prefect")) and last.owner == owner:  # `make ui` may have taken it over
-                end("prefect")
+        try:
+            _send_logs()
+        finally:
+            _end_own_server(owner)
+
+
+def _end_own_server(owner: Process) -> None:
+    with _one_at_a_time():
+        if (last := noted("prefect")) and last.owner == owner:  # `make ui` may have taken it over
+            end("prefect")
 
 
 def _took_server(owner: Process) -> bool:
     """Whether the Prefect server is up for this process alone: started for it, or left behind by a killed study."""
     with _one_at_a_time():
-        note = noted("prefect")
+        note = _found_up(SERVERS["prefect"])
         if note is None:
             start(SERVERS["prefect"], _free_port(SERVERS["prefect"].port), owner)
             return True
@@ -151,6 +157,16 @@ def _took_server(owner: Process) -> bool:
             return False
         keep("prefect", note.model_copy(update={"owner": owner}))
         return True
+
+
+def _found_up(server: Server) -> Note | None:
+    """The note of a server that is up. One that is silent, and whose study was killed while it began, is ended."""
+    note = noted(server.name)
+    is_left = note and note.owner and not note.owner.found()
+    if note and is_left and _fetched(note.url + server.health) is None:
+        end(server.name)
+        return None
+    return note
 
 
 @contextmanager
@@ -216,7 +232,7 @@ def _address(server: Server) -> str:
     if elsewhere := _elsewhere(server):
         return f"{elsewhere} ({server.elsewhere} is set)"
     with _one_at_a_time():
-        note = noted(server.name) or start(server, server.port)
+        note = _found_up(server) or start(server, server.port)
         keep(server.name, note.model_copy(update={"owner": None}))  # one of a study stays up after it
     return note.url
 

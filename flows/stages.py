@@ -30,7 +30,7 @@ HINTS = (
     "dvc config core.autostage",
     "Use `dvc push`",
 )
-STOPPED = 130  # exit code of a stage that was not begun, as of one that Ctrl-C ended
+NOT_BEGUN = 130  # exit code of a stage that came too late, as of one that Ctrl-C ended
 
 Reproduce = Callable[[str, Mapping[str, str]], int]  # of a stage and what its environment says beside; the exit code
 
@@ -102,7 +102,7 @@ def reproduce(name: str, environment: Mapping[str, str]) -> int:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # dvc.yaml says `python`
     process = _running.start(command, {**os.environ, "PATH": path, **named_as_starter(), **environment})
     if process is None:
-        return STOPPED
+        return NOT_BEGUN
     with process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="python -m flows.study", description=(study.function.__doc__ or "").splitlines()[0]
     )
-    told = "stages at a time; default: one for each GPU, or cores / study.threads"
+    told = "stages at a time; default: one for each GPU, or as many as have cores of their own"
     found.add_argument("--workers", type=at_least_one, help=told)
     known = {"datasets": params.study.datasets, "models": params.study.models}
     for name, choices in known.items():

@@ -28,7 +28,7 @@ class OutOfStepError(StudyError):
 
 @contextmanager
 def errors_under(sections: Mapping[str, str]) -> Iterator[None]:
-    """A block whose errors may open with the name of a parameter: `lower: ...` becomes `section.lower: ...`.
+    """A block whose errors may open with the name of a parameter: `a: ...` becomes `section.a: ...`, and so does `a.b`.
 
     Args:
         sections: name of a parameter -> the section of params.yaml that it stands in.
@@ -36,7 +36,7 @@ def errors_under(sections: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except StudyError as error:
-        name = str(error).partition(":")[0]
+        name = str(error).partition(":")[0].partition(".")[0]
         if name not in sections:
             raise
         raise type(error)(f"{sections[name]}.{error}") from None

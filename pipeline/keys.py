@@ -14,7 +14,7 @@ def key_of(deciding: Mapping[str, object], code: Collection[str] = ("",), packag
 
     Args:
         deciding: what JSON can hold.
-        code: folders of this package; all of it, if not said.
+        code: folders and files of this package; all of it, if not said.
         packages: beside those that decide all numbers.
     """
     whole = {**deciding, "packages": package_versions(*packages), "code": code_sha256(*code)}
@@ -22,10 +22,10 @@ def key_of(deciding: Mapping[str, object], code: Collection[str] = ("",), packag
 
 
 @cache
-def code_sha256(*folders: str) -> str:
-    """Of this package's source, or some folders of it, as it was when this process first asked."""
+def code_sha256(*parts: str) -> str:
+    """Of this package's source, or some folders and files of it, as it was when this process first asked."""
     here, digest = Path(__file__).parent, hashlib.sha256()
-    paths = {path for folder in folders or ("",) for path in (here / folder).rglob("*.py")}
-    for path in sorted(paths):
+    named = [here / part for part in parts or ("",)]
+    for path in sorted({path for part in named for path in ([part] if part.is_file() else part.rglob("*.py"))}):
         digest.update(f"{path.relative_to(here).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()

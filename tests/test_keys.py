@@ -10,7 +10,7 @@ import pytest
 from pipeline.keys import key_of
 
 ROOT = Path(__file__).parents[1]
-PRINT_KEY = "from pipeline.keys import key_of; print(key_of({}, code={'models', 'training'}))"
+PRINT_KEY = "from pipeline.keys import key_of; print(key_of({}, code=('models', 'seeds.py', 'training')))"
 
 
 def test_the_key_hangs_on_all_that_is_given():
@@ -19,7 +19,9 @@ def test_the_key_hangs_on_all_that_is_given():
     assert key_of({}) != key_of({}, packages=["lightly"])
 
 
-@pytest.mark.parametrize(("edited", "is_another"), [("training/loop.py", True), ("report/page.py", False)])
+@pytest.mark.parametrize(
+    ("edited", "is_another"), [("training/loop.py", True), ("seeds.py", True), ("report/page.py", False)]
+)
 def test_the_key_hangs_on_the_code_that_is_named(edited, is_another, tmp_path):
     shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline")
     before = printed(tmp_path)

@@ -55,7 +55,11 @@ def test_both_studies_have_the_same_keys():
         ("study.device", "gpu", "study.device"),
         ("runner.kind", "dask", "runner: address: 'none' is none of a dask runner; give tcp:// or tls://"),
         ("runner.address", "tcp://127.0.0.1:8786", "is none of a local runner; give none"),
-        ("runner", {"kind": "dask", "address": "tcp://head:x"}, "'tcp://head:x' ends with no port; give tcp://host:port"),
+        (
+            "runner",
+            {"kind": "dask", "address": "tcp://head:x"},
+            "'tcp://head:x' ends with no port; give tcp://host:port",
+        ),
         ("study.seeds", [1, 0], "study: seeds holds study.seed (0), which is fine-tuned anyway"),
         ("study.seeds", [1, 2, 1], "study: seeds holds a seed twice"),
         ("study.seeds", [-1], "study.seeds.0: Input should be greater than or equal to 0"),

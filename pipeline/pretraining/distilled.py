@@ -15,7 +15,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.errors import StudyError
+from pipeline.errors import StudyError, errors_under
 from pipeline.models.build import Classifier
 from pipeline.models.weights import FROM_SCRATCH, normalisation
 from pipeline.params import DistilledParams, ModelParams
@@ -69,7 +69,8 @@ def train_teacher(corpus: Corpus, params: DistilledParams, run: Run) -> Classifi
     teacher = _build_teacher(own.arch, corpus, run)
     recipe = learn_labels(teacher, cross_entropy_criterion(params.label_smoothing), corpus, schedule, run)
     state = StateFile(run.state_dir / "teacher.safetensors", run.key)
-    course = fit(build_trainer(recipe.objective, schedule, corpus, run), state, lambda done, total: None)
+    with errors_under({"learning_rate": "teacher"}):
+        course = fit(build_trainer(recipe.objective, schedule, corpus, run), state, lambda done, total: None)
     log.info("teacher %s: %s", own.arch, course.kept.measures)
     return teacher.eval().requires_grad_(False)
 

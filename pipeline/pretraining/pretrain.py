@@ -26,6 +26,7 @@ from pipeline.pretraining.recipe import Recipe, Run, build_trainer
 from pipeline.pretraining.supervised import build_supervised
 from pipeline.records import PretrainingReceipt
 from pipeline.seeds import cell_seed
+from pipeline.training.cell import LEARNING
 from pipeline.training.loop import fit
 from pipeline.training.state import Course, StateFile
 
@@ -34,7 +35,6 @@ Build = Callable[[Corpus, ModelParams, Any, Run], Recipe]  # the parameters are 
 # A new strategy is one file like `supervised.py`, a section of params and an entry here.
 STRATEGIES: dict[str, Build] = {"supervised": build_supervised, "distilled": build_distilled, "dino": build_dino}
 WITHOUT_LABELS = ("dino",)
-LEARNING = ("data", "models", "pretraining", "training")  # folders whose code decides what is learned
 
 
 def pretrain_model(
@@ -81,7 +81,7 @@ def _run(model: str, params: Params, section: StrategyParams, corpus: Corpus, st
         "recipe": section.model_dump(mode="json", exclude={"workers"}),
         "run": [seed, str(device), params.study.threads],
     }
-    return Run(seed, device, state_dir, key_of(deciding, code=LEARNING, packages=("lightly",)))
+    return Run(seed, device, state_dir, key_of(deciding, code=(*LEARNING, "pretraining"), packages=("lightly",)))
 
 
 def _round_to_half(module: nn.Module) -> None:

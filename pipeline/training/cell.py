@@ -28,7 +28,8 @@ from pipeline.training.loop import Trainer, build_optimizer, fit
 from pipeline.training.processes import Processes, processes_here
 from pipeline.training.state import Course, StateFile
 
-LEARNING = ("data", "models", "training")  # folders whose code decides what is learned
+# Our own code that decides what is learned.
+LEARNING = ("data/augment.py", "data/prepared.py", "device.py", "models", "seeds.py", "training")
 
 
 def fit_cell(

@@ -78,6 +78,8 @@ class StateFile:
         """Puts module and optimizer where the file left them; a fresh course if there is no file of this key."""
         header, tensors = self._read()
         if header.get("key") != self.key:
+            if header:
+                logger.warning("%s: of other data, parameters, packages or code; the training starts anew", self.path)
             self.path.unlink(missing_ok=True)
             return Course(watched)
         device = next(module.parameters()).device

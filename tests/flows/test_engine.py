@@ -1,6 +1,7 @@
 """Explaining and scoring by a Dask cluster of separate processes: the same files, whatever becomes of a worker."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ def refused():
 
 run_main(refused)
 """
+BROKEN = REFUSED.replace('Step(load_prepared, heavy=True)(Path("data/nowhere"))', "Step(len, heavy=True)(5)")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,16 @@ def test_what_a_worker_refuses_is_told_in_one_line(project: Project, cluster: Da
     assert refused.stderr.splitlines()[-1] == "error: data/nowhere/set.json: no such file; run `dvc repro` to make it"
     assert refused.returncode == 2
     assert "data/nowhere" in cluster.log
+
+
+@pytest.mark.slow
+def test_a_step_that_fails_on_a_worker_fails_here_with_its_reason_and_is_not_made_again(
+    project: Project, prefect_api: str
+):
+    broken = project.run("-c", BROKEN, PREFECT_API_URL=prefect_api)
+    assert broken.returncode == 1
+    assert re.search(r"StepError: len failed on \S+: TypeError: object of type 'int' has no len", broken.stderr)
+    assert "lost" not in broken.stderr
 
 
 @pytest.mark.slow

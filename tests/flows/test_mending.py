@@ -66,7 +66,7 @@ def test_who_is_gone_is_not_named_any_more_and_who_is_at_work_is_waited_for(monk
     monkeypatch.setattr("time.sleep", end_the_living)
     mend_dvc()
     assert seen == [{"write": {}, "read": {"data": entries["data"]}}]
-    assert caplog.messages == [f"DVC is at work here (process {living.pid}); waiting for its end"]
+    assert caplog.messages == [f"DVC is at a stage here (process {living.pid}); waiting until that is done"]
     assert json.loads(RWLOCK.read_text()) == {"write": {}, "read": {}}
 
 

@@ -6,11 +6,14 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas import FlowRun
+from prefect.states import AwaitingRetry, Completed, Pending, Running, Scheduled
 
 from flows import servers
-from flows.left_behind import NOTES, own_note, settle_left
+from flows.left_behind import NOTES, RUN_OF_WORKER, is_unended, own_note, settle_left
 from flows.monitor import Monitor
 from tests.ports import free_port
 
@@ -109,6 +112,17 @@ def test_a_run_that_outlived_its_server_has_its_own_end_when_that_is_back(folder
     run_stage(folder, "after")
     assert states(what)[0] == ["FAILED"]
     assert notes() == []
+
+
+@pytest.mark.parametrize(
+    ("state", "needs_it"),
+    [(Running(), True), (Pending(), True), (Completed(), False), (AwaitingRetry(), False), (Scheduled(), False)],
+)
+def test_a_run_that_has_begun_needs_an_end_but_not_by_the_process_that_does_it(state, needs_it, monkeypatch):
+    run = FlowRun(flow_id=uuid4(), state=state)
+    assert is_unended(run) == needs_it
+    monkeypatch.setenv(RUN_OF_WORKER, str(run.id))
+    assert not is_unended(run)
 
 
 def test_a_note_of_a_process_that_lives_is_left_alone(folder):

@@ -78,6 +78,14 @@ def test_what_a_killed_study_left_is_used_and_ends_with_the_next(prefect):
     assert noted("prefect") is None
 
 
+def test_a_silent_server_of_a_study_that_was_killed_is_replaced(prefect, monkeypatch):
+    note = servers.start(prefect, prefect.port)
+    keep("prefect", note.model_copy(update={"owner": gone(), "url": f"http://127.0.0.1:{free_port()}"}))
+    with servers.prefect_server():
+        assert noted("prefect").pid != note.pid
+    assert note.found() is None
+
+
 def test_a_study_beside_another_leaves_the_others_server_to_it(prefect):
     note = servers.start(prefect, prefect.port)
     other = process_of(os.getppid())

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from flows.room import Room, default_workers, free_memory_mib, visible_gpus
-from flows.stages import STOPPED, Running, reproduce, run_stages
+from flows.stages import NOT_BEGUN, Running, reproduce, run_stages
 from pipeline.params import load_params
 
 ROOT = Path(__file__).parents[2]
@@ -183,4 +183,4 @@ def test_no_stage_begins_once_all_are_told_to_end(monkeypatch):
     running = Running()
     running.stop()
     monkeypatch.setattr("flows.stages._running", running)
-    assert reproduce("finetune@busi-vit", {}) == STOPPED
+    assert reproduce("finetune@busi-vit", {}) == NOT_BEGUN
