@@ -32,10 +32,10 @@ pretrain-%: setup
 	@$(BIN)/python -m flows.pretrain --model $*
 
 ui: setup  ## start Prefect, MLflow and a worker in the background; the study can be started from the Prefect UI then
-	@$(BIN)/python -m flows.servers start
+	@$(BIN)/python -m flows.ui start
 
 ui-stop: setup  ## stop them
-	@$(BIN)/python -m flows.servers stop
+	@$(BIN)/python -m flows.ui stop
 
 check: setup  ## style, types and import directions
 	$(BIN)/ruff check .
@@ -69,5 +69,5 @@ bench: setup  ## our speed beside that of our peers (11 minutes on 2 idle cores)
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove all that the study made (not .venv, not the DVC cache)
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m flows.servers stop; fi
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m flows.ui stop; fi
 	rm -rf data/raw data/prepared data/audit data/models data/heatmaps data/scores data/report .resume .durations .runs .prefect .servers mlflow.db* mlartifacts

@@ -80,5 +80,5 @@ def task_seconds(database: Path, since: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    subprocess.run([sys.executable, "-m", "flows.servers", "stop"], check=True)
+    subprocess.run([sys.executable, "-m", "flows.ui", "stop"], check=True)
     main()

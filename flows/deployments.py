@@ -15,8 +15,8 @@ from pydantic import Field
 from flows.command import run_main
 from flows.monitor import monitor
 from flows.promote import Options, promote
-from flows.servers import POOL
 from flows.study import study
+from flows.ui import POOL
 from pipeline.errors import StudyError
 from pipeline.params import load_params
 

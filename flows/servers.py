@@ -1,12 +1,9 @@
-"""What `make ui` starts on this machine's loopback: Prefect (watch runs), MLflow (runs, models, versions), and a worker
-that does what is started from Prefect's pages.
+"""The servers on this machine's loopback: Prefect (watch runs) and MLflow (runs, models, versions).
 
-`make ui` starts all in the background, prints their addresses and leaves them up; `make ui-stop` stops them. Their
-databases lie in the checkout, so a restart keeps the history.
+`make ui` starts both until they are stopped, a study the first for its own time. Their databases lie in the checkout,
+so a restart keeps the history.
 """
 
-import argparse
-import json
 import os
 import socket
 import subprocess
@@ -17,20 +14,16 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
 from filelock import FileLock
 
 import pipeline  # noqa: F401  (its import switches telemetry off, and servers inherit that)
-from flows.command import run_main
-from flows.processes import STATE, STOP_TIMEOUT_S, Note, Process, end, keep, log_of, noted, process_of, spawn
+from flows.processes import STATE, Note, Process, end, keep, log_of, noted, process_of, spawn
 from pipeline.errors import StudyError
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 180
-WORKER, POOL = "worker", "study"
 
 
 @dataclass(frozen=True)
@@ -116,8 +109,8 @@ def address_of(name: str) -> str | None:
 def page_of(name: str) -> str:
     """Where a server's pages are, or would be once `make ui` has started it."""
     server = SERVERS[name]
-    if elsewhere := _elsewhere(server):
-        return elsewhere
+    if pages := elsewhere(server):
+        return pages
     return note.url if (note := noted(name)) else f"http://{HOST}:{server.port}"
 
 
@@ -141,15 +134,15 @@ def prefect_server() -> Iterator[None]:
 
 
 def _end_own_server(owner: Process) -> None:
-    with _one_at_a_time():
+    with one_at_a_time():
         if (last := noted("prefect")) and last.owner == owner:  # `make ui` may have taken it over
             end("prefect")
 
 
 def _took_server(owner: Process) -> bool:
     """Whether the Prefect server is up for this process alone: started for it, or left behind by a killed study."""
-    with _one_at_a_time():
-        note = _found_up(SERVERS["prefect"])
+    with one_at_a_time():
+        note = found_up(SERVERS["prefect"])
         if note is None:
             start(SERVERS["prefect"], _free_port(SERVERS["prefect"].port), owner)
             return True
@@ -159,18 +152,18 @@ def _took_server(owner: Process) -> bool:
         return True
 
 
-def _found_up(server: Server) -> Note | None:
+def found_up(server: Server) -> Note | None:
     """The note of a server that is up. One that is silent, and whose study was killed while it began, is ended."""
     note = noted(server.name)
     is_left = note and note.owner and not note.owner.found()
-    if note and is_left and _fetched(note.url + server.health) is None:
+    if note and is_left and fetched(note.url + server.health) is None:
         end(server.name)
         return None
     return note
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def one_at_a_time() -> Iterator[None]:
     """Else two would look, and each start a server on one database."""
     STATE.mkdir(exist_ok=True)
     with FileLock(STATE / "lock"):
@@ -201,7 +194,7 @@ def start(server: Server, port: int, owner: Process | None = None) -> Note:
     process = spawn(server.name, server.command(port), server.environment(port))
     note = Note(**process_of(process.pid).model_dump(), url=url, api=url + server.api, owner=owner)
     title, health = f"the {server.title} server", url + server.health
-    _when_ready(server.name, title, process, note, lambda: _fetched(health) is not None)
+    when_ready(server.name, title, process, note, lambda: fetched(health) is not None)
     return note
 
 
@@ -210,71 +203,13 @@ def stop(server: Server) -> bool:
     return end(server.name)
 
 
-def start_all() -> None:
-    for server in SERVERS.values():
-        print(f"{server.title:8} {_address(server)}", flush=True)
-    if not _elsewhere(SERVERS["prefect"]):
-        _start_worker()
-        print("worker   does what you start there: Deployments, study, Run")
-    print("`make ui-stop` stops all; their logs are in .servers/")
-
-
-def stop_all() -> None:
-    if _end_worker():
-        print("worker stopped")
-    for server in SERVERS.values():
-        if stop(server):
-            print(f"{server.title} stopped")
-
-
-def _address(server: Server) -> str:
-    """Where the server's pages are: elsewhere if its variable says so, else on this machine, started if need be."""
-    if elsewhere := _elsewhere(server):
-        return f"{elsewhere} ({server.elsewhere} is set)"
-    with _one_at_a_time():
-        note = _found_up(server) or start(server, server.port)
-        keep(server.name, note.model_copy(update={"owner": None}))  # one of a study stays up after it
-    return note.url
-
-
-def _elsewhere(server: Server) -> str:
+def elsewhere(server: Server) -> str:
     """Of its pages; empty where the server is on this machine."""
     address = os.environ.get(server.elsewhere, "")
     return address.removesuffix(server.api) if address.startswith("http") else ""
 
 
-def _start_worker() -> None:
-    """Anew where one is up, unless it is at work: params.yaml may offer other choices since."""
-    if _runs_of_worker():
-        return
-    end(WORKER)
-    api, began = SERVERS["prefect"].api, datetime.now(UTC)
-    address = {"PREFECT_API_URL": page_of("prefect") + api}
-    process = spawn(WORKER, [sys.executable, "-m", "flows.deployments"], address)
-    note = Note(**process_of(process.pid).model_dump())
-    _when_ready(WORKER, "the worker", process, note, lambda: _worker_is_up(address["PREFECT_API_URL"], began))
-
-
-def _end_worker() -> bool:
-    """First the runs that it does: each ends its stages and tells Prefect; the worker would kill them at once."""
-    runs = _runs_of_worker()
-    for run in runs:
-        run.terminate()
-    psutil.wait_procs(runs, STOP_TIMEOUT_S)
-    return end(WORKER)
-
-
-def _runs_of_worker() -> list[psutil.Process]:
-    worker = (note := noted(WORKER)) and note.found()
-    return worker.children() if worker else []
-
-
-def _worker_is_up(api: str, since: datetime) -> bool:
-    workers = json.loads(_fetched(f"{api}/work_pools/{POOL}/workers/filter", b"{}") or b"[]")
-    return any(datetime.fromisoformat(each["last_heartbeat_time"]) >= since for each in workers)
-
-
-def _when_ready(name: str, title: str, process: subprocess.Popen, note: Note, is_ready: Callable[[], bool]) -> None:
+def when_ready(name: str, title: str, process: subprocess.Popen, note: Note, is_ready: Callable[[], bool]) -> None:
     """Notes a process that was started and waits for it; one that does not become ready is ended."""
     keep(name, note)
     try:
@@ -295,7 +230,7 @@ def _wait_until_ready(name: str, title: str, process: subprocess.Popen, is_ready
     raise StudyError(f"{title} did not answer within {START_TIMEOUT_S} s; see {log_of(name)}")
 
 
-def _fetched(url: str, body: bytes | None = None) -> bytes | None:
+def fetched(url: str, body: bytes | None = None) -> bytes | None:
     """None where there is no good answer."""
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
@@ -322,13 +257,3 @@ def _free_port(wanted: int) -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return probe.getsockname()[1]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m flows.servers", description="Start or stop what `make ui` starts.")
-    parser.add_argument("command", choices=["start", "stop"])
-    run_main({"start": start_all, "stop": stop_all}[parser.parse_args().command])
-
-
-if __name__ == "__main__":
-    main()

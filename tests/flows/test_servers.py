@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from flows import servers
+from flows import servers, ui
 from flows.processes import Note, Process, keep, noted, process_of
 from pipeline.errors import StudyError
 from tests.ports import free_port
@@ -97,7 +97,7 @@ def test_a_study_beside_another_leaves_the_others_server_to_it(prefect):
 
 def test_make_ui_takes_over_the_server_of_a_running_study(prefect):
     with servers.prefect_server():
-        assert servers._address(prefect) == f"http://127.0.0.1:{prefect.port}"
+        assert ui._address(prefect) == f"http://127.0.0.1:{prefect.port}"
     assert noted("prefect").owner is None
 
 

@@ -16,11 +16,11 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Failed
 
-from flows import servers
+from flows import servers, ui
 from flows.flow_runs import STUDY_TASK_RUN, hang_page, newest_page
 from flows.monitor import monitor
 from flows.plan import direct, planned
-from flows.processes import end, log_of
+from flows.processes import end, log_of, noted
 from flows.study import cells_of, stages_of
 from pipeline.params import load_params
 from tests.flows.promotable import wait_for
@@ -70,7 +70,7 @@ def project(tmp_path_factory):
         server = servers.start(servers.SERVERS["prefect"], servers.SERVERS["prefect"].port)
         with temporary_settings({PREFECT_API_URL: server.api}):  # else its client starts a server in this process
             yield folder
-        end(servers.WORKER)
+        end(ui.WORKER)
         servers.stop(servers.SERVERS["prefect"])
 
 
@@ -113,7 +113,7 @@ def test_a_page_is_hung_once_on_the_newest_run_of_a_cell(project, client):
 @pytest.mark.slow
 def test_the_study_is_started_and_cancelled_in_the_ui(project, client):
     (project / "dvc.yaml").write_text(LONG)
-    servers._start_worker()
+    ui.start_worker()
     deployments = {each.name: each for each in client.read_deployments()}
     assert deployments.keys() == {"study", "promote"}
     schema = deployments["study"].parameter_openapi_schema
@@ -124,7 +124,7 @@ def test_the_study_is_started_and_cancelled_in_the_ui(project, client):
     process = wait_for(lambda: next((each for each in psutil.process_iter() if is_long(each, project)), None))
     wait_for(lambda: client.read_flow_runs(flow_run_filter=child_of(run)))
     client.set_flow_run_state(run.id, Cancelling())
-    assert psutil.wait_procs([process], timeout=60)[1] == [], log_of(servers.WORKER).read_text()
+    assert psutil.wait_procs([process], timeout=60)[1] == [], log_of(ui.WORKER).read_text()
     wait_for(lambda: not client.read_flow_runs(flow_run_filter=child_of(run))[0].state.is_running())
     assert not (project / "long").exists()
 
@@ -132,11 +132,11 @@ def test_the_study_is_started_and_cancelled_in_the_ui(project, client):
 @pytest.mark.slow
 def test_a_run_from_the_ui_is_ended_by_the_next_process_if_all_of_its_own_are_killed(project, client):
     (project / "dvc.yaml").write_text(LONG)
-    servers._start_worker()
+    ui.start_worker()
     deployment = client.read_deployment_by_name("study/study")
     run = client.create_flow_run_from_deployment(deployment.id, parameters={"workers": 1})
     long = wait_for(lambda: next((each for each in psutil.process_iter() if is_long(each, project)), None))
-    worker = servers.noted(servers.WORKER).found()
+    worker = noted(ui.WORKER).found()
     family = [worker, *worker.children(recursive=True), *long.parents()[:2], long]
     for process in {each for each in family if each.pid not in (1, os.getpid())}:
         process.kill()
@@ -158,7 +158,7 @@ def child_of(run):
 
 @pytest.mark.slow
 def test_a_restart_keeps_the_history(project):
-    end(servers.WORKER)
+    end(ui.WORKER)
     assert servers.stop(servers.SERVERS["prefect"])
     servers.start(servers.SERVERS["prefect"], servers.SERVERS["prefect"].port)
     with SyncPrefectClient(servers.address_of("prefect")) as client:

@@ -22,7 +22,7 @@ def addresses() -> list[str]:
 
 def main() -> None:
     os.environ["MLFLOW_PORT"] = sys.argv[1]
-    command = [sys.executable, "-m", "flows.servers"]
+    command = [sys.executable, "-m", "flows.ui"]
     try:
         subprocess.run([*command, "start"], check=True, stdout=subprocess.DEVNULL)
         print(json.dumps(addresses()))
