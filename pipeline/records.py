@@ -325,7 +325,7 @@ class Summary(Record, ProtocolScores):
     misclassified: int
     localised: int  # images with a mask; the others have no finding to localise
     pointing_tolerance_px: int
-    calibration: dict[str, float]  # temperature of the validation images; test calibration error without and with it
+    calibration: dict[str, float]  # temperature of the validation images; the test images' ECE without and with it
     metrics_misclassified: Metrics  # `<method>/<target rule>` on the misclassified images
     variants: dict[str, ProtocolScores]
     seed: int

@@ -103,9 +103,10 @@ def test_prefect_kept_the_history_of_each_stage(study):
 
 
 def test_metrics_and_plots_are_shown_by_dvc(study):
-    metrics = study.run("dvc", "metrics", "show", "--json").stdout
-    assert "insertion_auc" in metrics
-    assert "balanced_accuracy" in metrics
+    metrics = study.run("dvc", "metrics", "show", "--json")
+    assert "insertion_auc" in metrics.stdout
+    assert "balanced_accuracy" in metrics.stdout
+    assert metrics.stderr == ""
     study.run("dvc", "plots", "show")
     assert (study.folder / "dvc_plots/index.html").exists()
 

@@ -133,8 +133,8 @@ def calibrate(shards: Shards, job: Job, prepared: Prepared) -> dict[str, float]:
     logits, labels = _logits(shards, job, prepared, "test")
     return {
         "temperature": temperature,
-        "error": expected_calibration_error(logits.softmax(dim=1), labels),
-        "error_calibrated": expected_calibration_error((logits / temperature).softmax(dim=1), labels),
+        "ece": expected_calibration_error(logits.softmax(dim=1), labels),
+        "ece_calibrated": expected_calibration_error((logits / temperature).softmax(dim=1), labels),
     }
 
 

@@ -235,7 +235,7 @@ def make_scores(
         dataset=dataset, model=model, checkpoint_sha256=(model * 64)[:64], data_sha256="d" * 64,
         attributions_sha256=attributions, tie_rule="reading order", images=len(predictions),
         misclassified=int(wrong.sum()), localised=0, pointing_tolerance_px=0,
-        calibration={"temperature": 1.2, "error": 0.1, "error_calibrated": 0.05},
+        calibration={"temperature": 1.2, "ece": 0.1, "ece_calibrated": 0.05},
         metrics_misclassified={f"{name}/{rule}": {"insertion_auc": 0.5} for name in METHODS for rule in RULES},
         variants={"patches": protocol.model_copy(update={"unit_px": 8, "adaptive": True})}, seed=0, packages={},
     ).write(folder)  # fmt: skip
