@@ -38,7 +38,7 @@ from tests.prepared import write_prepared
 
 HERE = Path(__file__).parent
 DATASET, MODEL, CLASSES = "colours", "vit", 3
-MEASURED, EXTRAPOLATED = (1_000, 3_000, 10_000, 30_000), (100_000, 1_000_000)
+MEASURED, EXTRAPOLATED = (1_000, 3_000, 10_000, 30_000, 100_000), (1_000_000,)
 WORKERS = (1, 2, 4, 8)
 FEW_STEPS, STUDY_STEPS = 4, 28
 
