@@ -11,7 +11,7 @@ import os
 import socket
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager, nullcontext
+from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,12 +86,10 @@ def make_there(call: Call) -> Any:
             raise StepError(f"{told}\n{traceback.format_exc()}") from None
 
 
-@contextmanager
-def at_call(call: Call) -> Iterator[None]:
+def at_call(call: Call) -> AbstractContextManager[None]:
     """Waits while another process is at this call: a worker that was taken for lost may still be, and both would write
     the same files. Shards need not wait, as each process writes files of its own."""
-    with nullcontext() if isinstance(call.function, Shard) else alone(call.key):
-        yield
+    return nullcontext() if isinstance(call.function, Shard) else alone(call.key)
 
 
 class Engine:

@@ -77,10 +77,6 @@ def image_size(study: Study) -> None:
     study.edit(lambda tree: tree["preprocess"].update(image_size_px=48))
 
 
-def steps(study: Study) -> None:
-    study.edit(lambda tree: tree["score"].update(steps=5))
-
-
 def line_in(name: str) -> Callable[[Study], None]:
     """A comment at the end of a file, seen from the checkout."""
 
@@ -102,7 +98,6 @@ CHANGES: dict[str, tuple[Callable[[Study], None], set[str]]] = {
     "another citation": (entry(citation="Somebody (2027)"), ENTRY_CHANGED),
     "another title": (entry(title="Hoops and plates"), ENTRY_CHANGED),
     "the images' size": (image_size, {"preprocess@rings", "report"}),
-    "the number of steps": (steps, {"score@rings-swin", "report"}),
     "a file edited in data/raw": (
         line_in("data/raw/rings/patients.csv"),
         {"fetch@rings", "preprocess@rings", "audit@rings"},

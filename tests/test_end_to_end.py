@@ -147,6 +147,13 @@ def test_a_learning_rate_concerns_its_models_cells_only(study):
     }
 
 
+def test_the_number_of_steps_concerns_scoring_only(study, mlflow_client):
+    versions = len(mlflow_client.search_model_versions())
+    study.edit(lambda tree: tree["score"].update(steps=5))
+    assert study.repro() == {"score@busi-deit", "score@busi-swin", "report", "publish"}
+    assert len(mlflow_client.search_model_versions()) == versions
+
+
 def test_a_further_seed_repeats_a_cell_from_fine_tuning_on_and_registers_nothing(study, mlflow_client):
     versions = len(mlflow_client.search_model_versions())
     study.edit(lambda tree: tree["study"].update(models=["swin"], seeds=[1]))  # one model tells as much as two

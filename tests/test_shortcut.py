@@ -48,10 +48,7 @@ def test_without_a_tag_no_place_decides(scores: Callable[[float], Path]):
 
 def test_the_record_tells_the_means_of_the_table(scores: Callable[[float], Path]):
     for fraction in (0.0, 1.0):
-        found, table = (
-            shortcut_of(scores(fraction)),
-            pd.read_csv(scores(fraction) / "shortcut.csv"),
-        )
+        found, table = shortcut_of(scores(fraction)), pd.read_csv(scores(fraction) / "shortcut.csv")
         assert found.images == len(table) == table["row"].nunique()
         assert found.followed == pytest.approx(table["followed"].mean())
         assert found.followed_control == pytest.approx(table["followed_control"].mean())
